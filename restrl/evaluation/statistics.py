@@ -169,6 +169,27 @@ def bootstrap_seed_mean(
     return _percentiles(float(means_P.mean()), means_R, confidence)
 
 
+def bootstrap_means(
+    values_BP: npt.ArrayLike, num_resamples: int = 10_000, seed: int = 0, confidence: float = 0.95
+) -> list[Interval]:
+    """Returns `bootstrap_mean` of every row, on the same draws of problems: a whole budget curve for one set of draws.
+
+    Args:
+        values_BP: Shape (B, P): B rows (budgets), one column per problem.
+        num_resamples: Resamples, >= 1.
+        seed: Seed of the draws.
+        confidence: In (0, 1).
+
+    Raises:
+        ValueError: Not two-dimensional, empty, or a value that is not finite.
+    """
+    rows_BP = np.asarray(values_BP, dtype=np.float64)
+    if rows_BP.ndim != 2 or 0 in rows_BP.shape:
+        raise ValueError(f"bootstrap of rows got an array of shape {rows_BP.shape}: it must be (rows, problems)")
+    _check_finite(rows_BP, "bootstrap of rows")
+    return _intervals(rows_BP, num_resamples, seed, confidence)
+
+
 def paired_bootstrap(
     a_P: npt.ArrayLike, b_P: npt.ArrayLike, num_resamples: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:
@@ -201,16 +222,26 @@ def paired_bootstrap(
 
 
 def _interval(values_P: Floats, num_resamples: int, seed: int, confidence: float) -> Interval:
+    return _intervals(values_P[None, :], num_resamples, seed, confidence)[0]
+
+
+def _intervals(rows_BP: Floats, num_resamples: int, seed: int, confidence: float) -> list[Interval]:
     _check_arguments(num_resamples, confidence)
-    mean = float(values_P.mean())
-    if np.ptp(values_P) == 0.0:
-        # Every resample has this mean; summing in floats would only add noise to both ends.
-        return Interval(float(values_P[0]), float(values_P[0]), float(values_P[0]))
+    num_rows, num_problems = rows_BP.shape
     rng = np.random.default_rng(seed)
-    means_R = np.empty(num_resamples)
-    for part, index_RP in _draws(rng, num_resamples, values_P.size):
-        means_R[part] = values_P[index_RP].mean(axis=1)
-    return _percentiles(mean, means_R, confidence)
+    means_RB = np.empty((num_resamples, num_rows))
+    for part, index_RP in _draws(rng, num_resamples, num_problems):
+        # How often each problem was drawn: then every row costs one matrix product, not one gather.
+        flat = index_RP + np.arange(len(index_RP))[:, None] * num_problems
+        counts_RP = np.bincount(flat.ravel(), minlength=flat.size).reshape(index_RP.shape)
+        means_RB[part] = counts_RP.astype(np.float64) @ rows_BP.T / num_problems
+    # Rows without variation are their own interval; sums of floats would only add noise to both ends.
+    return [
+        Interval(float(row_P[0]), float(row_P[0]), float(row_P[0]))
+        if np.ptp(row_P) == 0.0
+        else _percentiles(float(row_P.mean()), means_R, confidence)
+        for row_P, means_R in zip(rows_BP, means_RB.T, strict=True)
+    ]
 
 
 def _draws(
