@@ -1,0 +1,22 @@
+"""Tree search over lines of code as ask/tell: the selection formula (`uct`), the tree (`tree`), the search (`mcts`).
+
+Pure: the standard library and numpy; whoever drives a search does the sampling and the scoring.
+"""
+
+from restrl.search.config import SearchConfig
+from restrl.search.mcts import RewardWant, SampleWant, SearchTree, ValueWant, Want
+from restrl.search.tree import Draw, Node, TreeStatistics
+from restrl.search.uct import uct_scores
+
+__all__ = [
+    "Draw",
+    "Node",
+    "RewardWant",
+    "SampleWant",
+    "SearchConfig",
+    "SearchTree",
+    "TreeStatistics",
+    "ValueWant",
+    "Want",
+    "uct_scores",
+]

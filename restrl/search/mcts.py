@@ -1,0 +1,398 @@
+"""Monte Carlo tree search over lines of code as ask/tell (ReST-RL, section 3.3: value collection and VM-MCTS).
+
+`SearchTree.ask` says what the tree wants to know; `tell_samples`, `tell_values` and `tell_rewards` answer in any order.
+One round: choose up to ``leaves_in_flight`` leaves by UCT, sample completions from their states, score what is new,
+back up. Answers are applied in the order of the wants when a round is complete, so the tree depends on its seed, its
+settings and the answers, never on their timing.
+
+Two ways of valuing:
+
+- collection (``source="rewards"``): every finished completion gets its real reward, which is backed up along its path;
+- decoding (``source="values"``): a completion is worth the value model's value of the deepest state of it that is in
+  the tree, so backup uses the values of the children; finished programs are scored as answers.
+
+Deviations from the paper:
+1. Counts are completions, not iterations, and the budget is the number of sampled completions, exactly.
+2. Terminal states are never selected. With no leaf left to expand, the state with the best flat UCT score is sampled
+   again.
+3. Children beyond ``num_decision`` are pruned by value, not by age, and leave their parent's value.
+4. A line that ends the program and the same line that goes on are two children.
+5. A completion that was cut off is no program: no answer, reward 0; its whole lines still make children.
+6. ``reuse_suffixes``: rests of completions that pass through a leaf stand in for new samples from it.
+7. A state is scored once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from restrl.errors import EngineError
+from restrl.search.config import SearchConfig
+from restrl.search.tree import Draw, Node, StateKey, TreeStatistics, next_step
+from restrl.search.uct import uct_scores
+from restrl.seeds import derive_seed
+from restrl.types import Completion, State
+
+
+@dataclass(frozen=True, slots=True)
+class SampleWant:
+    """``n`` completions from ``state``, sampled under ``seed``: answer with `SearchTree.tell_samples`."""
+
+    id: int
+    state: State
+    n: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ValueWant:
+    """The value model's value of ``state``: answer with `SearchTree.tell_values`."""
+
+    id: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class RewardWant:
+    """The reward of the terminal ``state``: answer with `SearchTree.tell_rewards`."""
+
+    id: int
+    state: State
+
+
+Want = SampleWant | ValueWant | RewardWant
+
+
+@dataclass(slots=True)
+class _Expansion:
+    """A leaf under way: where, how many new completions, and what was sampled."""
+
+    node: Node
+    n: int
+    want_id: int | None
+    draws: list[Draw] = field(default_factory=list)
+
+
+class SearchTree:
+    """One problem's search.
+
+    Attributes:
+        root: The root node.
+        config: The settings.
+        draws: The completions in the order of sampling.
+    """
+
+    def __init__(self, root: State, config: SearchConfig, seed: int) -> None:
+        """Plans the first round.
+
+        Args:
+            root: Where the search starts: a non-terminal state, mostly the problem alone.
+            config: The settings.
+            seed: Seed of the search; every request's seed derives from it, the state and the number of draws there.
+
+        Raises:
+            ValueError: The root is terminal.
+        """
+        if root.terminal:
+            raise ValueError("the root of a search is terminal; nothing can be sampled from it")
+        self.config = config
+        self.root = Node(root, None, 0)
+        self.draws: list[Draw] = []
+        self._seed = seed
+        self._nodes = [self.root]
+        self._scores: dict[StateKey, float] = {}
+        self._round: list[_Expansion] = []
+        self._sampled = True
+        self._planned = 0
+        self._next_id = 0
+        self._queue: list[Want] = []
+        self._outstanding: dict[int, Want] = {}
+        self._answers: dict[int, list[Completion] | float] = {}
+        self._score_keys: dict[int, StateKey] = {}
+        self._requests = self._prompt_tokens = self._repeated = self._reused = self._re_expansions = 0
+        self._advance()
+
+    @property
+    def done(self) -> bool:
+        """The budget is spent and every answer is in."""
+        return not self._queue and not self._outstanding
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """All nodes in the order of creation, the root first."""
+        return self._nodes
+
+    def ask(self, limit: int | None = None) -> list[Want]:
+        """Returns up to ``limit`` wants that were not handed out before (all that the round has, by default).
+
+        An empty list means: done, or waiting for answers.
+        """
+        taken = self._queue[:limit]
+        del self._queue[: len(taken)]
+        self._outstanding.update((want.id, want) for want in taken)
+        return taken
+
+    def tell_samples(self, want_id: int, completions: Sequence[Completion]) -> None:
+        """Answers a `SampleWant`.
+
+        Raises:
+            EngineError: The number of completions is not what was asked for.
+            ValueError: No such want is waiting for an answer.
+        """
+        want = self._outstanding.get(want_id)
+        if not isinstance(want, SampleWant):
+            raise ValueError(f"want {want_id} is not a sample want that waits for an answer")
+        if len(completions) != want.n:
+            raise EngineError(
+                f"the policy returned {len(completions)} completions for {want.state.problem.id}, {want.n} were asked "
+                "for; a policy must return exactly request.n completions"
+            )
+        self._settle(want_id, list(completions))
+
+    def tell_values(self, values: Mapping[int, float]) -> None:
+        """Answers `ValueWant` s by id.
+
+        Raises:
+            EngineError: A value is missing or not finite.
+            ValueError: No such want is waiting for an answer.
+        """
+        self._tell_scores(values, ValueWant, -math.inf, math.inf)
+
+    def tell_rewards(self, rewards: Mapping[int, float]) -> None:
+        """Answers `RewardWant` s by id.
+
+        Raises:
+            EngineError: A reward is missing or not in [0, 1].
+            ValueError: No such want is waiting for an answer.
+        """
+        self._tell_scores(rewards, RewardWant, 0.0, 1.0)
+
+    def statistics(self) -> TreeStatistics:
+        """Returns what the search has done so far; changes nothing."""
+        return TreeStatistics(
+            completions=len(self.draws),
+            unique_completions=len({(draw.program, draw.finished) for draw in self.draws}),
+            cut_off=sum(not draw.finished for draw in self.draws),
+            requests=self._requests,
+            generated_tokens=sum(draw.num_tokens for draw in self.draws),
+            prompt_tokens=self._prompt_tokens,
+            scored_states=len(self._scores),
+            repeated_scores=self._repeated,
+            reused_suffixes=self._reused,
+            re_expansions=self._re_expansions,
+            nodes=len(self._nodes),
+            terminal_nodes=sum(node.state.terminal for node in self._nodes),
+            depth=max(node.depth for node in self._nodes),
+        )
+
+    def _tell_scores(
+        self, scores: Mapping[int, float], kind: type[ValueWant] | type[RewardWant], low: float, high: float
+    ) -> None:
+        for want_id, score in scores.items():
+            want = self._outstanding.get(want_id)
+            if not isinstance(want, kind):
+                raise ValueError(f"want {want_id} is not a {kind.__name__} that waits for an answer")
+            if score is None or not math.isfinite(score) or not low <= score <= high:
+                raise EngineError(
+                    f"the score of a state of {want.state.problem.id} is {score}; it must be a finite number"
+                    + (f" in [{low:g}, {high:g}]" if math.isfinite(low) else "")
+                )
+        for want_id, score in scores.items():
+            self._settle(want_id, float(score))
+
+    def _settle(self, want_id: int, answer: list[Completion] | float) -> None:
+        del self._outstanding[want_id]
+        self._answers[want_id] = answer
+        self._advance()
+
+    def _advance(self) -> None:
+        """Goes on until something has to be asked, or the search is done."""
+        while not self._queue and not self._outstanding:
+            if not self._sampled:
+                self._take_samples()
+                self._sampled = True
+                self._want_scores()
+            elif self._round:
+                self._take_scores()
+                self._back_up()
+            elif self._planned < self.config.budget:
+                self._plan()
+                self._sampled = False
+            else:
+                return
+
+    def _want_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
+
+    def _plan(self) -> None:
+        """Chooses the leaves of the next round and wants their samples."""
+        while len(self._round) < self.config.leaves_in_flight and self._planned < self.config.budget:
+            node = self._select_leaf()
+            if node is None:
+                if self._round:
+                    return
+                node = self._select_again()
+                self._re_expansions += 1
+            inherited = len(node.stubs)
+            n = min(max(0, self.config.num_sample - inherited), self.config.budget - self._planned)
+            node.busy = True
+            for ancestor in node.lineage():
+                ancestor.in_flight += n
+            self._planned += n
+            expansion = _Expansion(node, n, None)
+            if n:
+                expansion.want_id = self._want_id()
+                seed = derive_seed(self._seed, "search", node.state.problem.id, node.state.code, node.draws)
+                self._queue.append(SampleWant(expansion.want_id, node.state, n, seed))
+                self._requests += 1
+            self._round.append(expansion)
+
+    def _select_leaf(self) -> Node | None:
+        """Goes down from the root by UCT to a state that was never expanded; None if there is none."""
+        reachable: set[Node] = set()
+        for leaf in self._nodes:
+            if leaf.expanded or leaf.busy or leaf.state.terminal:
+                continue
+            path: list[Node] = []
+            for node in leaf.lineage():
+                if node.pruned or node in reachable:
+                    break
+                path.append(node)
+            # The climb ends at the root or at a node known to be reachable, unless a pruned one cut it short.
+            if path and (path[-1].parent is None or path[-1].parent in reachable):
+                reachable.update(path)
+        if self.root not in reachable:
+            return None
+        node = self.root
+        while node.expanded or node.busy:
+            children = [child for child in node.children.values() if child in reachable]
+            scores_C = uct_scores(
+                [child.value for child in children],
+                [child.visits for child in children],
+                node.visits,
+                c=self.config.c,
+                eps=self.config.eps,
+                in_flight_C=[child.in_flight for child in children],
+                parent_in_flight=node.in_flight,
+            )
+            node = children[int(scores_C.argmax())]
+        return node
+
+    def _select_again(self) -> Node:
+        """Chooses an expanded state to sample again: UCT over all of them, counting the draws from the very state."""
+        candidates = [
+            node
+            for node in self._nodes
+            if not node.state.terminal and not any(ancestor.pruned for ancestor in node.lineage())
+        ]
+        scores = uct_scores(
+            [node.value for node in candidates],
+            [node.draws for node in candidates],
+            self.root.visits,
+            c=self.config.c,
+            eps=self.config.eps,
+        )
+        return candidates[int(scores.argmax())]
+
+    def _take_samples(self) -> None:
+        """Turns the round's completions into draws, in the order of the wants."""
+        for expansion in self._round:
+            if expansion.want_id is None:
+                continue
+            completions = self._answers.pop(expansion.want_id)
+            assert isinstance(completions, list)
+            node = expansion.node
+            self._prompt_tokens += max(completion.prompt_tokens for completion in completions)
+            for completion in completions:
+                draw = Draw(
+                    index=len(self.draws),
+                    start=len(node.state.code),
+                    code=node.state.code + completion.text,
+                    finished=completion.finish_reason == "stop",
+                    num_tokens=completion.num_tokens,
+                    tip=node,
+                )
+                self.draws.append(draw)
+                expansion.draws.append(draw)
+
+    def _want_scores(self) -> None:
+        """Wants a score for every state of the round that has none yet."""
+        wanted = set(self._scores)
+        for expansion in self._round:
+            keys: list[StateKey] = []
+            if self.config.backup == "children":
+                steps = [next_step(draw.tip.state.code, draw.code, draw.finished) for draw in self._movers(expansion)]
+                keys += [step for step in steps if step is not None]
+            keys += [(draw.program, True) for draw in expansion.draws if draw.finished]
+            for key in keys:
+                if key in wanted:
+                    self._repeated += 1
+                    continue
+                wanted.add(key)
+                want_id = self._want_id()
+                self._score_keys[want_id] = key
+                state = State(self.root.state.problem, *key)
+                self._queue.append(
+                    RewardWant(want_id, state) if self.config.source == "rewards" else ValueWant(want_id, state)
+                )
+
+    def _take_scores(self) -> None:
+        for want_id, key in self._score_keys.items():
+            score = self._answers.pop(want_id)
+            assert isinstance(score, float)
+            self._scores[key] = score
+        self._score_keys.clear()
+
+    @staticmethod
+    def _movers(expansion: _Expansion) -> list[Draw]:
+        """The completions that make children: the rests that wait at the node, then the new ones."""
+        return [*expansion.node.stubs, *expansion.draws]
+
+    def _back_up(self) -> None:
+        """Counts the round's completions, makes the children, and releases the leaves."""
+        for expansion in self._round:
+            node = expansion.node
+            for child in node.children.values():
+                child.set_pruned(False)
+            for draw in expansion.draws:
+                draw.score = self._scores[draw.program, True] if draw.finished else None
+                draw.worth = draw.score if draw.score is not None and self.config.backup == "completions" else 0.0
+                node.credit(1, draw.worth)
+            self._reused += len(node.stubs)
+            movers = self._movers(expansion)
+            node.stubs = []
+            for draw in movers:
+                self._move(draw)
+            node.prune_children(self.config.num_decision)
+            node.draws += expansion.n
+            node.expanded = True
+            node.busy = False
+            for ancestor in node.lineage():
+                ancestor.in_flight -= expansion.n
+        self._round = []
+
+    def _move(self, draw: Draw) -> None:
+        """Moves a completion one step down the tree, making the child if it is new."""
+        node = draw.tip
+        key = next_step(node.state.code, draw.code, draw.finished)
+        if key is None:
+            if self.config.backup == "children":
+                node.credit(0, -draw.worth)
+                draw.worth = 0.0
+            return
+        child = node.children.get(key)
+        if child is None:
+            child = Node(State(node.state.problem, *key), node, len(self._nodes))
+            child.prior = self._scores.get(key) if self.config.source == "values" else None
+            self._nodes.append(child)
+            node.children[key] = child
+        if self.config.backup == "children":
+            worth = self._scores[key]
+            node.credit(0, worth - draw.worth)
+            draw.worth = worth
+        child.enter(draw)
+        if self.config.reuse_suffixes and not child.state.terminal:
+            child.stubs.append(draw)

@@ -1,0 +1,211 @@
+"""The search tree: nodes are states, children are reached by a first action, counts are completions.
+
+Every sampled completion (a `Draw`) is counted once at each node that it is known to pass through, so that
+
+    node.visits = completions through the node,
+    node.total  = the sum of what those completions are worth,
+
+whatever the order of events; the root's visits are the completions sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from restrl.actions import finish, split_actions
+from restrl.types import State
+
+StateKey = tuple[str, bool]
+
+
+@dataclass(slots=True, eq=False)
+class Draw:
+    """One sampled completion.
+
+    Attributes:
+        index: Its place in the order of sampling, from 0: the budget that it took is ``index + 1``.
+        start: Characters of ``code`` that were there before sampling.
+        code: The sampled state's code and the completion, as sampled.
+        finished: The policy ended it; else it was cut off by the token limit.
+        num_tokens: Generated tokens.
+        score: Reward or value of the finished program; None if it was cut off, or not scored yet.
+        worth: What it counts for in the statistics of the nodes that it passes through.
+        tip: The deepest node that it is known to pass through.
+    """
+
+    index: int
+    start: int
+    code: str
+    finished: bool
+    num_tokens: int
+    tip: Node
+    score: float | None = None
+    worth: float = 0.0
+
+    @property
+    def program(self) -> str:
+        """The code, normalised if it is a finished program."""
+        return finish(self.code) if self.finished else self.code
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A state in the tree.
+
+    Attributes:
+        state: The state.
+        parent: None for the root.
+        order: Creation order in the tree, the root 0.
+        children: By (code, terminal) of the child's state. The same last line, finished and not, gives two children.
+        visits: Completions through this node.
+        total: Sum of their worth.
+        kept_visits: The same without the completions below pruned descendants.
+        kept_total: The same without the completions below pruned descendants.
+        in_flight: Completions under way from this node or below.
+        draws: Completions sampled from this very state.
+        stubs: Completions through this node whose next action has not become a child.
+        expanded: Completions have been turned into children here.
+        busy: Its expansion is under way.
+        pruned: Not selectable: the parent has enough better children.
+        prior: The value model's value of the state, if it was asked.
+    """
+
+    state: State
+    parent: Node | None
+    order: int
+    children: dict[StateKey, Node] = field(default_factory=dict)
+    visits: int = 0
+    total: float = 0.0
+    kept_visits: int = 0
+    kept_total: float = 0.0
+    in_flight: int = 0
+    draws: int = 0
+    stubs: list[Draw] = field(default_factory=list)
+    expanded: bool = False
+    busy: bool = False
+    pruned: bool = False
+    prior: float | None = None
+
+    @property
+    def value(self) -> float:
+        """Mean worth of the completions through this node that are not below a pruned descendant; 0 without any."""
+        return self.kept_total / self.kept_visits if self.kept_visits else 0.0
+
+    @property
+    def depth(self) -> int:
+        """Number of steps from the root."""
+        return sum(1 for _ in self.lineage()) - 1
+
+    def lineage(self) -> Iterator[Node]:
+        """Yields this node, its parent, and so on up to the root."""
+        node: Node | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+    def credit(self, visits: int, total: float) -> None:
+        """Adds completions worth ``total`` to this node and to its ancestors."""
+        kept = True
+        for node in self.lineage():
+            node.visits += visits
+            node.total += total
+            if kept:
+                node.kept_visits += visits
+                node.kept_total += total
+            kept = kept and not node.pruned
+
+    def enter(self, draw: Draw) -> None:
+        """Lets a completion that is counted at the parent pass on to this node."""
+        self.visits += 1
+        self.total += draw.worth
+        self.kept_visits += 1
+        self.kept_total += draw.worth
+        draw.tip = self
+
+    def set_pruned(self, pruned: bool) -> None:
+        """Takes this node's completions out of its ancestors' values, or puts them back."""
+        if pruned == self.pruned:
+            return
+        self.pruned = pruned
+        sign = -1 if pruned else 1
+        node = self.parent
+        while node is not None:
+            node.kept_visits += sign * self.kept_visits
+            node.kept_total += sign * self.kept_total
+            node = None if node.pruned else node.parent
+
+    def prune_children(self, num_decision: int) -> None:
+        """Leaves the ``num_decision`` best non-terminal children selectable.
+
+        Ranked by value, then by how often the policy went there, then by age. Terminal children are never expanded and
+        take no place.
+        """
+        open_children = [child for child in self.children.values() if not child.state.terminal]
+        ranked = sorted(open_children, key=lambda child: (-child.value, -child.visits, child.order))
+        for rank, child in enumerate(ranked):
+            child.set_pruned(rank >= num_decision)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeStatistics:
+    """What a search did.
+
+    Attributes:
+        completions: Sampled completions.
+        unique_completions: Distinct programs among them (a cut-off one differs from the same text finished).
+        cut_off: Completions that the token limit ended.
+        requests: Sampling requests.
+        generated_tokens: Tokens of the completions.
+        prompt_tokens: Prompt tokens, once per request.
+        scored_states: States that were scored (values or rewards), each once.
+        repeated_scores: Scores that were needed again and taken from the tree's memory.
+        reused_suffixes: Times that the rest of an earlier completion stood in for a new one.
+        re_expansions: Expansions of states that had been expanded before, for lack of open leaves.
+        nodes: Nodes of the tree, root included.
+        terminal_nodes: Terminal ones.
+        depth: Steps from the root to the deepest node.
+    """
+
+    completions: int
+    unique_completions: int
+    cut_off: int
+    requests: int
+    generated_tokens: int
+    prompt_tokens: int
+    scored_states: int
+    repeated_scores: int
+    reused_suffixes: int
+    re_expansions: int
+    nodes: int
+    terminal_nodes: int
+    depth: int
+
+
+def next_step(state_code: str, code: str, finished: bool) -> StateKey | None:
+    """Returns (code, terminal) of the state that a completion reaches next from ``state_code``, or None.
+
+    None: the completion was cut off before its next action was whole. Half a line is not an action.
+
+    Args:
+        state_code: Code of a state that the completion passes through; a prefix of ``code``.
+        code: All of the completion's code.
+        finished: The completion ended by itself.
+
+    >>> next_step("", "a\\nb", True)
+    ('a\\n', False)
+    >>> next_step("a\\n", "a\\nb", True)
+    ('a\\nb\\n', True)
+    >>> next_step("a\\n", "a\\nb", False) is None
+    True
+    """
+    rest = code[len(state_code) :]
+    if finished:
+        actions = split_actions(rest)
+        if len(actions) <= 1:
+            return finish(code), True
+        return state_code + actions[0], False
+    whole_lines = rest[: rest.rfind("\n") + 1]
+    # The line that will follow takes trailing blank and comment lines with it, so they are no part of this action.
+    actions = split_actions(whole_lines + "x")[:-1]
+    return (state_code + actions[0], False) if actions else None
