@@ -1,0 +1,161 @@
+"""Colours, type and sizes of the figures, and the drawing helpers that all of them share.
+
+Every colour is listed here once, with the name of the CSS variable that replaces it where the SVG stands inside the
+page, so that the same drawing serves light and dark. The method colours are told apart by people with any of the
+common colour vision deficiencies and have at least 3:1 contrast on both backgrounds; labels stand beside the marks,
+so that colour is never the only key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# name: (light, dark). Light values must be unique: they are what the page's CSS variables replace.
+COLOURS: Mapping[str, tuple[str, str]] = {
+    "surface": ("#ffffff", "#16181d"),
+    "ink": ("#1b1d22", "#eceef2"),
+    "muted": ("#626873", "#a2a8b4"),
+    "line": ("#dcdfe5", "#333842"),
+    "grey": ("#757b87", "#9aa1ae"),
+    "blue": ("#0b6bb0", "#58b0ee"),
+    "orange": ("#c4560a", "#f39a4f"),
+    "green": ("#0a7d5f", "#3ec79b"),
+    "purple": ("#9d3480", "#e58acb"),
+    "brown": ("#7a5a18", "#cfae66"),
+}
+METHOD_COLOURS: Mapping[str, str] = {
+    "base": "grey",
+    "ReST-GRPO": "blue",
+    "best-of-n": "orange",
+    "VM-MCTS": "green",
+    "ReST-RL": "purple",
+}
+MARKERS: Mapping[str, str] = {"grey": "o", "blue": "s", "orange": "^", "green": "D", "purple": "o", "brown": "v"}
+
+WIDTH_INCHES = 4.7
+
+# Any: matplotlib types the keys as one literal of hundreds.
+RC: Any = {
+    "svg.hashsalt": "restrl",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10.0,
+    "text.parse_math": False,
+    "text.color": COLOURS["ink"][0],
+    "axes.edgecolor": COLOURS["line"][0],
+    "axes.labelcolor": COLOURS["muted"][0],
+    "axes.labelsize": 10.0,
+    "axes.titlesize": 10.0,
+    "axes.titlecolor": COLOURS["ink"][0],
+    "axes.titlelocation": "left",
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": COLOURS["line"][0],
+    "grid.linewidth": 0.7,
+    "xtick.color": COLOURS["line"][0],
+    "ytick.color": COLOURS["line"][0],
+    "xtick.labelcolor": COLOURS["muted"][0],
+    "ytick.labelcolor": COLOURS["muted"][0],
+    "xtick.labelsize": 9.0,
+    "ytick.labelsize": 9.0,
+    "xtick.major.size": 0.0,
+    "ytick.major.size": 0.0,
+    "xtick.minor.size": 0.0,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "figure.facecolor": "none",
+    "savefig.facecolor": COLOURS["surface"][0],
+}
+
+
+def colour(name: str) -> str:
+    """Returns the light value of a named colour."""
+    return COLOURS[name][0]
+
+
+def method_colours(names: Sequence[str]) -> dict[str, str]:
+    """Returns a colour name per method: its fixed one, or the next free one for a method of one's own."""
+    taken = {METHOD_COLOURS[name] for name in names if name in METHOD_COLOURS}
+    free = [name for name in MARKERS if name not in taken] or list(MARKERS)
+    chosen = {}
+    for name in names:
+        if name in METHOD_COLOURS:
+            chosen[name] = METHOD_COLOURS[name]
+        elif name not in chosen:
+            chosen[name] = free[0]
+            free.append(free.pop(0))
+    return chosen
+
+
+def new_figure(height_inches: float) -> Figure:
+    """Returns an empty figure of the common width."""
+    return Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+
+
+def spread_labels(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Moves label positions apart until neighbours are ``gap`` apart, keeping their order and staying near.
+
+    Args:
+        positions: Wanted positions, any order.
+        gap: Smallest distance between two labels.
+        low: Labels stay above this where there is room.
+        high: Labels stay below this where there is room.
+
+    >>> spread_labels([0.5, 0.5], 0.1, 0.0, 1.0)
+    [0.45, 0.55]
+    """
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
+    # Blocks of touching labels, each centred on the mean of what its members want.
+    blocks: list[list[int]] = []
+    for index in order:
+        blocks.append([index])
+        while len(blocks) > 1 and _top(blocks[-2], positions, gap) + gap > _bottom(blocks[-1], positions, gap):
+            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    placed = [0.0] * len(positions)
+    for block in blocks:
+        start = _bottom(block, positions, gap)
+        start = max(low, min(start, high - gap * (len(block) - 1)))
+        for step, index in enumerate(block):
+            placed[index] = round(start + step * gap, 12)
+    return placed
+
+
+def label_line_ends(axes: Axes, x: float, ends: Sequence[tuple[str, float, str]]) -> None:
+    """Writes (text, y, colour) labels to the right of the lines' ends, moved apart where they would touch.
+
+    Args:
+        axes: Where; its limits must be final.
+        x: Data coordinate of the lines' ends.
+        ends: One triple per line.
+    """
+    low, high = axes.get_ylim()
+    gap = 0.075 * (high - low)
+    for (text, y, shade), at in zip(ends, spread_labels([end[1] for end in ends], gap, low, high), strict=True):
+        moved = abs(at - y) > 0.2 * gap
+        axes.annotate(
+            text,
+            (x, y),
+            xytext=(1.03, at),
+            textcoords=("axes fraction", "data"),
+            color=shade,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": shade, "lw": 0.6, "shrinkA": 1, "shrinkB": 3} if moved else None,
+        )
+
+
+def _top(block: Sequence[int], positions: Sequence[float], gap: float) -> float:
+    return _bottom(block, positions, gap) + gap * (len(block) - 1)
+
+
+def _bottom(block: Sequence[int], positions: Sequence[float], gap: float) -> float:
+    return sum(positions[index] for index in block) / len(block) - gap * (len(block) - 1) / 2
