@@ -157,7 +157,7 @@ def targets_from_paths(
 ) -> list[Trajectory]:
     """Returns one trajectory per distinct program, with the targets of its states.
 
-    A target's value is the mean reward of the completions that count for the state (``kind``, see the module). Its weight
+    A value is the mean reward of the completions that count for the state (``kind``, see the module). Its weight
     is their number (``count``) or 1 (``state``, the paper), divided by the number of trajectories that carry it. An
     unfinished program whose states are all carried by others is left out.
 

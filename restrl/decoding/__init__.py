@@ -1,0 +1,93 @@
+"""Decoders: from problems to answers at an equal budget of sampled completions.
+
+A new decoder is one module with a function of `Decoder` 's shape and one line in `DECODERS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from restrl.decoding.best_of_n import decode_best_of_n
+from restrl.decoding.config import DecodeConfig
+from restrl.decoding.mcts import decode_mcts
+from restrl.decoding.results import Candidate, Decoded, Ledger, best_answers
+from restrl.decoding.sample import decode_sample
+from restrl.errors import ConfigError
+from restrl.types import Policy, Problem, SamplingParams, ValueModel
+
+__all__ = [
+    "DECODERS",
+    "INDEPENDENT",
+    "Candidate",
+    "DecodeConfig",
+    "Decoded",
+    "Decoder",
+    "Ledger",
+    "best_answers",
+    "decode",
+]
+
+
+class Decoder(Protocol):
+    """A decoding method."""
+
+    def __call__(
+        self,
+        problems: Sequence[Problem],
+        policy: Policy,
+        value_model: ValueModel | None,
+        config: DecodeConfig,
+        seed: int,
+        *,
+        params: SamplingParams | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> list[Decoded]:
+        """Returns one result per problem, in order, each with exactly ``config.budget`` candidates."""
+        ...
+
+
+DECODERS: dict[str, Decoder] = {
+    "sample": decode_sample,
+    "best_of_n": decode_best_of_n,
+    "vm_mcts": decode_mcts,
+    "orm_mcts": decode_mcts,
+}
+
+INDEPENDENT = frozenset({"sample", "best_of_n"})
+"""Decoders whose candidates are independent samples, for which pass@k is defined."""
+
+
+def decode(
+    method: str,
+    problems: Sequence[Problem],
+    policy: Policy,
+    value_model: ValueModel | None,
+    config: DecodeConfig,
+    seed: int,
+    *,
+    params: SamplingParams | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Decoded]:
+    """Decodes problems by a method of `DECODERS`; a hyphen in the name is as good as an underscore.
+
+    Args:
+        method: Takes precedence over ``config.method``.
+        problems: What to solve.
+        policy: Samples completions.
+        value_model: Scores states; None for ``sample`` only.
+        config: Budget and settings of the search.
+        seed: Seed of everything random.
+        params: How to sample.
+        on_progress: Called with the number of problems that have become done.
+
+    Raises:
+        ConfigError: The method is unknown, or needs a value model and has none.
+        EngineError: The policy or the value model answered wrongly.
+    """
+    name = method.replace("-", "_")
+    if name not in DECODERS:
+        raise ConfigError(f"decoder {method!r} is unknown; allowed: {', '.join(DECODERS)}")
+    config = dataclasses.replace(config, method=name)
+    return DECODERS[name](problems, policy, value_model, config, seed, params=params, on_progress=on_progress)

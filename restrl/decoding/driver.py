@@ -1,0 +1,243 @@
+"""Drives many searches at once: one policy call and one scoring call per round for all trees of a window.
+
+The trees know nothing of each other, so the result of each is the same in any company. At most ``window`` trees are
+under way; when one is done the next takes its place, and trees are taken from their iterable only then.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from restrl.decoding.results import Ledger
+from restrl.errors import EngineError
+from restrl.search.mcts import RewardWant, SampleWant, SearchTree, ValueWant, Want
+from restrl.types import Completion, Grader, Policy, SampleRequest, SamplingParams, State, ValueModel
+
+
+class Scorer(Protocol):
+    """Answers the value wants or the reward wants of searches."""
+
+    def score(self, states: Sequence[State]) -> list[float]:
+        """Returns one finite number per state, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RewardScorer:
+    """Scores terminal states by running the problem's tests."""
+
+    grader: Grader
+
+    def score(self, states: Sequence[State]) -> list[float]:
+        """Returns the rewards, in [0, 1]."""
+        return [grade.reward for grade in self.grader.grade([(state.problem, state.program) for state in states])]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueScorer:
+    """Scores states by a value model."""
+
+    value_model: ValueModel
+
+    def score(self, states: Sequence[State]) -> list[float]:
+        """Returns the model's values."""
+        return self.value_model.score_states(states)
+
+
+@dataclass(slots=True)
+class SearchRun:
+    """A search and what driving it took.
+
+    Attributes:
+        tree: The search.
+        index: Its place among the trees given.
+        score_calls: Scoring rounds that it took part in.
+        wall_s: Its share of the seconds of its rounds, by the number of its wants.
+    """
+
+    tree: SearchTree
+    index: int
+    score_calls: int = 0
+    wall_s: float = 0.0
+    _wants: list[Want] = field(default_factory=list)
+
+    def ledger(self) -> Ledger:
+        """Returns the cost of the search."""
+        counts = self.tree.statistics()
+        return Ledger(
+            completions=counts.completions,
+            unique_completions=counts.unique_completions,
+            cut_off=counts.cut_off,
+            requests=counts.requests,
+            generated_tokens=counts.generated_tokens,
+            prompt_tokens=counts.prompt_tokens,
+            value_states=counts.scored_states,
+            value_calls=self.score_calls,
+            wall_s=self.wall_s,
+        )
+
+
+def run_searches(
+    trees: Iterable[SearchTree],
+    policy: Policy,
+    scorer: Scorer,
+    params: SamplingParams,
+    *,
+    window: int = 64,
+    max_batch: int = 0,
+    overlap: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[SearchRun]:
+    """Runs searches to the end and returns them in the order given; see `iter_searches`."""
+    runs = iter_searches(
+        trees, policy, scorer, params, window=window, max_batch=max_batch, overlap=overlap, on_progress=on_progress
+    )
+    return sorted(runs, key=lambda run: run.index)
+
+
+def iter_searches(
+    trees: Iterable[SearchTree],
+    policy: Policy,
+    scorer: Scorer,
+    params: SamplingParams,
+    *,
+    window: int = 64,
+    max_batch: int = 0,
+    overlap: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+) -> Iterator[SearchRun]:
+    """Runs searches and yields each as soon as it is done.
+
+    Args:
+        trees: The searches; taken one by one as places become free.
+        policy: Samples completions.
+        scorer: Answers value wants (a `ValueScorer`) or reward wants (a `RewardScorer`).
+        params: How to sample.
+        window: Searches under way at once, >= 1.
+        max_batch: Completions per policy call; 0 = no limit.
+        overlap: Score in a second thread while the policy samples; half of the searches start a round later, so that
+            both have something to do. The results are the same.
+        on_progress: Called with the number of searches that have become done, whenever some have.
+
+    Raises:
+        EngineError: The policy or the scorer answered with the wrong number of results, or with a number that is not
+            finite.
+    """
+    if window < 1:
+        raise ValueError(f"window is {window}; it must be at least 1")
+    source = enumerate(trees)
+    active: list[SearchRun] = []
+    exhausted = False
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="restrl-score") as pool:
+        while True:
+            # With overlap the window fills by halves, which keeps the halves one phase apart.
+            room = window if not overlap else min(window, len(active) + max(1, window // 2))
+            while not exhausted and len(active) < room:
+                item = next(source, None)
+                exhausted = item is None
+                if item is not None:
+                    active.append(SearchRun(item[1], item[0]))
+            if not active:
+                return
+            _round(active, policy, scorer, params, max_batch, pool if overlap else None)
+            finished = [run for run in active if run.tree.done]
+            active = [run for run in active if not run.tree.done]
+            if finished and on_progress is not None:
+                on_progress(len(finished))
+            yield from finished
+
+
+def _round(
+    runs: Sequence[SearchRun],
+    policy: Policy,
+    scorer: Scorer,
+    params: SamplingParams,
+    max_batch: int,
+    pool: ThreadPoolExecutor | None,
+) -> None:
+    """Asks every search, answers all of them, and books the time."""
+    began = time.perf_counter()
+    samples: list[tuple[SearchRun, SampleWant]] = []
+    scores: list[tuple[SearchRun, ValueWant | RewardWant]] = []
+    for run in runs:
+        run._wants = run.tree.ask()
+        for want in run._wants:
+            if isinstance(want, SampleWant):
+                samples.append((run, want))
+            else:
+                scores.append((run, want))
+        run.score_calls += any(not isinstance(want, SampleWant) for want in run._wants)
+    states = [want.state for _, want in scores]
+    if pool is not None and samples and scores:
+        future = pool.submit(checked_scores, scorer.score, states)
+        try:
+            _answer_samples(samples, policy, params, max_batch)
+        finally:
+            values = future.result()
+    else:
+        _answer_samples(samples, policy, params, max_batch)
+        values = checked_scores(scorer.score, states)
+    for (run, want), value in zip(scores, values, strict=True):
+        if isinstance(want, ValueWant):
+            run.tree.tell_values({want.id: value})
+        else:
+            run.tree.tell_rewards({want.id: value})
+    total = sum(len(run._wants) for run in runs)
+    elapsed = time.perf_counter() - began
+    for run in runs:
+        run.wall_s += elapsed * len(run._wants) / max(1, total)
+        run._wants = []
+
+
+def _answer_samples(
+    samples: Sequence[tuple[SearchRun, SampleWant]], policy: Policy, params: SamplingParams, max_batch: int
+) -> None:
+    requests = [SampleRequest(want.state, want.n, want.seed) for _, want in samples]
+    for (run, want), completions in zip(samples, sample_in_batches(policy, requests, params, max_batch), strict=True):
+        run.tree.tell_samples(want.id, completions)
+
+
+def sample_in_batches(
+    policy: Policy, requests: Sequence[SampleRequest], params: SamplingParams, max_batch: int = 0
+) -> list[list[Completion]]:
+    """Samples all requests in calls of at most ``max_batch`` completions (whole requests; 0 = one call).
+
+    Raises:
+        EngineError: The policy answered with the wrong number of lists or of completions.
+    """
+    answers: list[list[Completion]] = []
+    start = 0
+    while start < len(requests):
+        stop, size = start + 1, requests[start].n
+        while stop < len(requests) and (max_batch <= 0 or size + requests[stop].n <= max_batch):
+            size += requests[stop].n
+            stop += 1
+        batch = policy.sample(requests[start:stop], params)
+        if [len(completions) for completions in batch] != [request.n for request in requests[start:stop]]:
+            raise EngineError(
+                f"the policy returned {[len(completions) for completions in batch]} completions for requests of "
+                f"{[request.n for request in requests[start:stop]]}; it must return exactly as many"
+            )
+        answers.extend(batch)
+        start = stop
+    return answers
+
+
+def checked_scores(score: Callable[[Sequence[State]], list[float]], states: Sequence[State]) -> list[float]:
+    """Scores states and checks the answer; no states, no call.
+
+    Raises:
+        EngineError: The numbers are too few, too many, or not finite.
+    """
+    values = score(states) if states else []
+    if len(values) != len(states):
+        raise EngineError(f"the scorer returned {len(values)} numbers for {len(states)} states; one each is needed")
+    for state, value in zip(states, values, strict=True):
+        if value is None or not math.isfinite(value):
+            raise EngineError(f"the score of a state of {state.problem.id} is {value}; it must be a finite number")
+    return values

@@ -1,0 +1,118 @@
+"""What every decoder returns: candidates in the order of sampling, an answer at every budget, and what it cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from restrl.actions import finish
+from restrl.types import Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One sampled completion as a whole solution.
+
+    Attributes:
+        code: The code after the problem's initial state; normalised if finished.
+        finished: False where the token limit cut it off.
+        score: The value model's value of the finished program; None without one.
+        index: Place in the order of sampling, from 0.
+    """
+
+    code: str
+    finished: bool
+    score: float | None
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What one problem cost.
+
+    Attributes:
+        completions: Sampled completions.
+        unique_completions: Distinct programs among them.
+        cut_off: Completions that the token limit ended.
+        requests: Sampling requests.
+        generated_tokens: Tokens of the completions.
+        prompt_tokens: Prompt tokens, once per request.
+        value_states: States that the value model scored.
+        value_calls: Scoring rounds that this problem took part in.
+        wall_s: This problem's share of the wall-clock seconds; not compared, since it is never the same twice.
+    """
+
+    completions: int = 0
+    unique_completions: int = 0
+    cut_off: int = 0
+    requests: int = 0
+    generated_tokens: int = 0
+    prompt_tokens: int = 0
+    value_states: int = 0
+    value_calls: int = 0
+    wall_s: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a decoder gives for one problem.
+
+    Attributes:
+        problem_id: The problem.
+        candidates: Every sampled completion, in the order of sampling.
+        answers: Index of the answer among the first b candidates, for every budget b = 1..N.
+        ledger: What it cost.
+    """
+
+    problem_id: str
+    candidates: tuple[Candidate, ...]
+    answers: tuple[int, ...]
+    ledger: Ledger
+
+    @property
+    def answer(self) -> Candidate:
+        """The answer at the full budget."""
+        return self.candidates[self.answers[-1]]
+
+    def to_json(self, *, timing: bool = False) -> dict[str, Any]:
+        """Returns plain data that `from_json` reads back; without ``timing`` equal results are equal data."""
+        record = dataclasses.asdict(self)
+        if not timing:
+            del record["ledger"]["wall_s"]
+        return record
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Decoded:
+        """Reads what `to_json` wrote."""
+        candidates = tuple(Candidate(**candidate) for candidate in record["candidates"])
+        return cls(record["problem_id"], candidates, tuple(record["answers"]), Ledger(**record["ledger"]))
+
+
+def candidate_of(prefix: str, completion: Completion, score: float | None, index: int) -> Candidate:
+    """Returns the candidate that a completion of ``prefix`` gives."""
+    finished = completion.finish_reason == "stop"
+    code = prefix + completion.text
+    return Candidate(finish(code) if finished else code, finished, score, index)
+
+
+def best_answers(candidates: Sequence[Candidate]) -> tuple[int, ...]:
+    """Returns the index of the best candidate among the first b, for b = 1..N.
+
+    Finished before cut off, then the higher score, then the earlier one.
+
+    >>> one, two = Candidate("a", True, 0.2, 0), Candidate("b", True, 0.7, 1)
+    >>> best_answers([one, two, Candidate("c", False, None, 2)])
+    (0, 1, 1)
+    """
+    answers: list[int] = []
+    best: tuple[bool, float] | None = None
+    for candidate in candidates:
+        rank = (candidate.finished, candidate.score if candidate.score is not None else float("-inf"))
+        if best is None or rank > best:
+            best = rank
+            answers.append(candidate.index)
+        else:
+            answers.append(answers[-1])
+    return tuple(answers)
