@@ -14,7 +14,7 @@ CORPUS = [
     'def f(xs, k):\n    """Return the sum of the list."""\n    total = 0\n    for x in xs:\n        total += x\n'
     "    return total\n",
     'def g(s):\n    """Return the string reversed."""\n    out = s[::-1]\n    return out\n\n# done\n',
-    "class A:\n    def h(self, n):\n        if n > 0:\n            return n - 1\n        return [i for i in range(n)]\n",
+    "class A:\n    def h(self, n):\n        if n > 0:\n            return n - 1\n        return [i for i in xs]\n",
     "    xs = sorted(xs, reverse=True)\n    ys = []\n    while xs:\n        ys.append(xs.pop())\n    return ys\n",
 ]
 

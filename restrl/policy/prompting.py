@@ -1,4 +1,4 @@
-"""State -> text -> token ids: the only place that does it, so that training, scoring and decoding see the identical string.
+"""State -> text -> token ids: the only place that does it, so that training, scoring and decoding see one string.
 
 Two styles:
 
@@ -140,7 +140,7 @@ def boundary_positions(state: State, tokenizer: PreTrainedTokenizerBase, style: 
 
 
 def state_offsets(state: State) -> list[int]:
-    """Returns the character offsets of a state's boundaries: the end of every action, then the end marker if terminal."""
+    """Returns the character offsets of the end of every action, and of the end marker if the state is terminal."""
     return [*boundaries(state.code), *([len(state.code) + 1] if state.terminal else [])]
 
 
@@ -210,7 +210,7 @@ def check_boundaries(tokenizer: PreTrainedTokenizerBase, code: str = _SAMPLE_COD
 
 
 def warn_about_boundaries(tokenizer: PreTrainedTokenizerBase) -> BoundaryReport:
-    """Checks the tokenizer's line ends and logs a warning where prompts that end in a newline would be off-distribution."""
+    """Runs `check_boundaries` and logs a warning where prompts that end in a newline would be off-distribution."""
     report = check_boundaries(tokenizer)
     if not report.ok:
         prefix, rest = report.failures[0]

@@ -1,0 +1,216 @@
+"""The engine's own decode loop: prefill a prompt once for all its samples, then drop rows as they finish.
+
+Why not `model.generate`: it prefills a prompt once per sample, keeps finished rows until the last one ends, and copies
+the whole cache at every step. See `benchmarks/engine_throughput.py` for the measured ratio.
+
+Shapes: P distinct prompts, B rows (one per completion), L prompt tokens with padding, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer
+
+from restrl.policy.sampling import draw_tokens
+from restrl.policy.text import StopChecker
+from restrl.types import SamplingParams
+
+# Steps by which the cache grows when it is full.
+_GROWTH = 64
+# Rows are gathered anew once this share of them has finished.
+_COMPACT_SHARE = 0.125
+
+
+@dataclass(slots=True)
+class Row:
+    """One completion on its way.
+
+    Attributes:
+        prompt_ids: Tokens of the prompt.
+        budget: Most tokens to generate, >= 1.
+        uniforms: One uniform per step, shape (>= budget,).
+        checker: Watches for stop strings.
+        tokens: The tokens so far.
+        logprob: Sum of their log-probabilities.
+        stopped: Ended by an end-of-sequence token or a stop string.
+    """
+
+    prompt_ids: tuple[int, ...]
+    budget: int
+    uniforms: NDArray[np.float64]
+    checker: StopChecker
+    tokens: list[int] = field(default_factory=list)
+    logprob: float = 0.0
+    stopped: bool = False
+
+    def append(self, token: int, logprob: float, eos_ids: frozenset[int]) -> bool:
+        """Adds a token; returns whether the completion is over."""
+        self.tokens.append(token)
+        self.logprob += logprob
+        self.stopped = token in eos_ids or self.checker.hits(self.tokens)
+        return self.stopped or len(self.tokens) >= self.budget
+
+
+class _GrowingLayer(DynamicLayer):
+    """Keys and values of one layer in a buffer with room to spare, so that a step writes one column and copies nothing.
+
+    ``keys`` and ``values`` are views of the filled part, shape (rows, heads, length, head size).
+    """
+
+    keys: Any
+    values: Any
+    _key_buffer: torch.Tensor
+    _value_buffer: torch.Tensor
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Appends columns and returns the filled part."""
+        if not self.is_initialized:
+            self.dtype, self.device = key_states.dtype, key_states.device
+            self._key_buffer, self._value_buffer = key_states, value_states
+            self.keys, self.values = key_states, value_states
+            self.is_initialized = True
+            return self.keys, self.values
+        begin = self.keys.shape[-2]
+        end = begin + key_states.shape[-2]
+        if end > self._key_buffer.shape[-2]:
+            self._key_buffer = _with_room(self.keys, end + _GROWTH)
+            self._value_buffer = _with_room(self.values, end + _GROWTH)
+        self._key_buffer[:, :, begin:end] = key_states
+        self._value_buffer[:, :, begin:end] = value_states
+        self.keys = self._key_buffer[:, :, :end]
+        self.values = self._value_buffer[:, :, :end]
+        return self.keys, self.values
+
+    def take(self, rows_B: torch.Tensor, room: int) -> None:
+        """Keeps the given rows (repeats allowed), with room for ``room`` more columns."""
+        length = self.keys.shape[-2]
+        self._key_buffer = _with_room(self.keys, length + room, rows_B)
+        self._value_buffer = _with_room(self.values, length + room, rows_B)
+        self.keys = self._key_buffer[:, :, :length]
+        self.values = self._value_buffer[:, :, :length]
+
+
+def _with_room(states: torch.Tensor, capacity: int, rows_B: torch.Tensor | None = None) -> torch.Tensor:
+    num_rows = states.shape[0] if rows_B is None else rows_B.shape[0]
+    buffer = states.new_empty(num_rows, states.shape[1], capacity, states.shape[3])
+    filled = buffer[:, :, : states.shape[2]]
+    if rows_B is None:
+        filled.copy_(states)
+    else:
+        filled.copy_(states.index_select(0, rows_B))
+    return buffer
+
+
+def supports_loop(model: PreTrainedModel) -> bool:
+    """Whether every layer of the model is plain full attention, the only cache that this loop keeps."""
+    config = model.config.get_text_config(decoder=True)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None:
+        return all(kind == "full_attention" for kind in kinds)
+    if getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True):
+        return False
+    return bool(getattr(model, "_supports_sdpa", False)) and getattr(config, "is_encoder_decoder", False) is False
+
+
+def decode(
+    model: PreTrainedModel, rows: Sequence[Row], params: SamplingParams, eos_ids: frozenset[int], pad_id: int
+) -> int:
+    """Generates every row to its end, in place.
+
+    Args:
+        model: A causal language model in evaluation mode.
+        rows: The completions; rows with equal prompts share one prefill.
+        params: How to sample.
+        eos_ids: Tokens that end a completion.
+        pad_id: Fills the left of shorter prompts.
+
+    Returns:
+        Prompt tokens prefilled (each distinct prompt once, padding excluded).
+    """
+    device = model.device
+    index_of: dict[tuple[int, ...], int] = {}
+    prompt_of = [index_of.setdefault(row.prompt_ids, len(index_of)) for row in rows]
+    prompts = list(index_of)
+    cache = Cache(layer_class_to_replicate=_GrowingLayer)
+    logits_PV, mask_PL = _prefill(model, prompts, cache, pad_id)
+    num_prefilled = sum(len(prompt) for prompt in prompts)
+
+    longest = max(row.budget for row in rows)
+    rows_B = torch.tensor(prompt_of, device=device)
+    logits_BV = logits_PV.index_select(0, rows_B)
+    mask_BL = mask_PL.index_select(0, rows_B)
+    length = mask_BL.shape[1]
+    mask_BL = torch.cat([mask_BL, mask_BL.new_ones(len(rows), longest)], dim=1)
+    positions_B = torch.tensor([len(row.prompt_ids) for row in rows], device=device)
+    uniforms_BT = torch.from_numpy(np.stack([row.uniforms[:longest] for row in rows])).to(device)
+    expanded = len(prompts) == len(rows)
+
+    alive = list(range(len(rows)))  # which completion each row of the batch holds
+    over = [False] * len(rows)
+    for step in range(longest):
+        tokens_B, logprobs_B = draw_tokens(logits_BV, uniforms_BT[:, step], params.temperature, params.top_p)
+        for slot, (token, logprob) in enumerate(zip(tokens_B.tolist(), logprobs_B.tolist(), strict=True)):
+            if not over[slot]:
+                over[slot] = rows[alive[slot]].append(token, logprob, eos_ids)
+        if all(over):
+            break
+        if sum(over) > _COMPACT_SHARE * len(over):
+            kept = [slot for slot, done in enumerate(over) if not done]
+            kept_B = torch.tensor(kept, device=device)
+            _take(cache, kept_B if expanded else rows_B.index_select(0, kept_B))
+            expanded = True
+            tokens_B, positions_B = tokens_B.index_select(0, kept_B), positions_B.index_select(0, kept_B)
+            mask_BL, uniforms_BT = mask_BL.index_select(0, kept_B), uniforms_BT.index_select(0, kept_B)
+            alive = [alive[slot] for slot in kept]
+            over = [False] * len(kept)
+        elif not expanded:
+            _take(cache, rows_B)
+            expanded = True
+        output = model(
+            input_ids=tokens_B[:, None],
+            attention_mask=mask_BL[:, : length + step + 1],
+            position_ids=(positions_B + step)[:, None],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits_BV = output.logits[:, -1]
+    return num_prefilled
+
+
+def _prefill(
+    model: PreTrainedModel, prompts: Sequence[tuple[int, ...]], cache: Cache, pad_id: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Runs the prompts, left-padded; returns the logits after each (P, V) and the mask (P, L)."""
+    ids_PL, mask_PL = left_pad(prompts, pad_id, model.device)
+    positions_PL = (mask_PL.cumsum(-1) - 1).clamp_min(0)
+    output = model(
+        input_ids=ids_PL,
+        attention_mask=mask_PL,
+        position_ids=positions_PL,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return output.logits[:, -1], mask_PL
+
+
+def left_pad(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns left-padded token ids and their mask, both int64 of shape (P, L)."""
+    longest = max(len(prompt) for prompt in prompts)
+    ids_PL = torch.tensor([[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+    mask_PL = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    return ids_PL, mask_PL
+
+
+def _take(cache: Cache, rows_B: torch.Tensor) -> None:
+    for layer in cast(list[_GrowingLayer], cache.layers):
+        layer.take(rows_B, _GROWTH)

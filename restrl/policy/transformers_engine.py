@@ -1,0 +1,285 @@
+"""The policy engine on `transformers`: any causal language model, on a CPU or a GPU.
+
+Requests from many problems and trees are packed into batches by prompt length. Each completion has its own stream of
+random numbers, so it does not depend on the batch it came in (`restrl.policy.sampling` tells the limit: rounding).
+Decoding runs in the engine's own loop (`restrl.policy.decode_loop`), or in `model.generate` for models whose cache the
+loop does not keep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from restrl.errors import ConfigError, EngineError, ModelError
+from restrl.policy import prompting
+from restrl.policy.decode_loop import Row, decode, supports_loop
+from restrl.policy.generate_loop import decode_with_generate
+from restrl.policy.model_dir import check_model_dir, choose_device, choose_dtype, load_error, load_tokenizer
+from restrl.policy.sampling import uniforms
+from restrl.policy.text import Detokenizer, StopChecker
+from restrl.types import Completion, SampleRequest, SamplingParams
+
+DECODE_LOOPS: tuple[str, ...] = ("auto", "loop", "generate")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class EngineStats:
+    """What an engine did since it was made.
+
+    Attributes:
+        prompt_tokens_prefilled: Prompt tokens that went through the model.
+        prompt_tokens_reused: Prompt tokens whose prefill another sample of the same state shared.
+        generated_tokens: Tokens of all completions, end-of-sequence tokens included.
+        completions: Completions returned.
+        seconds: Wall time in `sample`.
+    """
+
+    prompt_tokens_prefilled: int = 0
+    prompt_tokens_reused: int = 0
+    generated_tokens: int = 0
+    completions: int = 0
+    seconds: float = 0.0
+
+    def reset(self) -> None:
+        """Sets every counter to 0."""
+        for counter in fields(self):
+            setattr(self, counter.name, counter.default)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """Where a row's completion goes."""
+
+    request: int
+    sample: int
+
+
+class TransformersPolicy:
+    """A `Policy` that samples from a causal language model in this process.
+
+    Args:
+        model_dir: A directory in the `save_pretrained` layout, with its tokenizer.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        dtype: ``auto`` (float32 on the CPU, bfloat16 on CUDA), ``float32``, ``bfloat16`` or ``float16``.
+        prompt_style: ``auto``, ``plain`` or ``chat``; see `restrl.policy.prompting`.
+        max_batch_tokens: Rows times (longest prompt + new tokens) in one batch: bounds the memory of the cache.
+        max_batch_size: Rows in one batch.
+        decode_loop: ``loop``, ``generate``, or ``auto``: the own loop wherever it can.
+
+    Attributes:
+        stats: Counters.
+
+    Raises:
+        ModelError: The directory is not a usable model.
+        ConfigError: A setting is not allowed.
+    """
+
+    def __init__(
+        self,
+        model_dir: Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        prompt_style: str = "auto",
+        max_batch_tokens: int = 131_072,
+        max_batch_size: int = 256,
+        decode_loop: str = "auto",
+    ) -> None:
+        path = check_model_dir(Path(model_dir))
+        tokenizer = load_tokenizer(path)
+        chosen = choose_device(device)
+        try:
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                str(path), dtype=choose_dtype(dtype, chosen), local_files_only=True
+            )
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise load_error(path, error) from error
+        self._set_up(model.to(chosen).eval(), tokenizer, prompt_style, max_batch_tokens, max_batch_size, decode_loop)
+
+    @classmethod
+    def from_model(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        prompt_style: str = "auto",
+        max_batch_tokens: int = 131_072,
+        max_batch_size: int = 256,
+        decode_loop: str = "auto",
+    ) -> TransformersPolicy:
+        """Wraps a model in memory, where it is and as precise as it is; its weights may change between calls.
+
+        `sample` switches it to evaluation mode and back.
+        """
+        policy = cls.__new__(cls)
+        policy._set_up(model, tokenizer, prompt_style, max_batch_tokens, max_batch_size, decode_loop)
+        return policy
+
+    def _set_up(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt_style: str,
+        max_batch_tokens: int,
+        max_batch_size: int,
+        decode_loop: str,
+    ) -> None:
+        if decode_loop not in DECODE_LOOPS:
+            raise ConfigError(f"decode_loop is {decode_loop!r}; allowed: {', '.join(DECODE_LOOPS)}")
+        if max_batch_tokens < 1 or max_batch_size < 1:
+            raise ConfigError(
+                f"max_batch_tokens is {max_batch_tokens} and max_batch_size is {max_batch_size}; both must be >= 1"
+            )
+        if decode_loop == "loop" and not supports_loop(model):
+            raise ConfigError(
+                f"decode_loop is 'loop' but {type(model).__name__} has layers other than full attention; "
+                "use 'auto' or 'generate'"
+            )
+        self.model = model
+        self.tokenizer = tokenizer
+        self.prompt_style = prompting.resolve_style(tokenizer, prompt_style)
+        self.max_batch_tokens = max_batch_tokens
+        self.max_batch_size = max_batch_size
+        self.stats = EngineStats()
+        self.boundaries = prompting.warn_about_boundaries(tokenizer)
+        self._own_loop = decode_loop == "loop" or (decode_loop == "auto" and supports_loop(model))
+        self._detokenizer = Detokenizer(tokenizer)
+        self._eos_ids = eos_ids(model, tokenizer)
+        pad = tokenizer.pad_token_id
+        self._pad_id = cast(int, pad) if pad is not None else min(self._eos_ids)
+        self._context = context_length(model)
+
+    def sample(self, requests: Sequence[SampleRequest], params: SamplingParams) -> list[list[Completion]]:
+        """Samples ``request.n`` completions per request, in the order of the requests.
+
+        Raises:
+            ConfigError: A sampling parameter or a request is out of range.
+            ModelError: A prompt leaves no room for a token in the model's context.
+            EngineError: The model gave logits that are not finite.
+        """
+        _check(requests, params)
+        began = time.perf_counter()
+        prompts = [self._encode(request) for request in requests]
+        results: list[list[Completion | None]] = [[None] * request.n for request in requests]
+        with _evaluating(self.model), torch.inference_mode():
+            for slots in self._batches(requests, prompts, params.max_new_tokens):
+                rows = [self._row(requests[s.request], s.sample, prompts[s.request], params) for s in slots]
+                run = decode if self._own_loop else decode_with_generate
+                prefilled = run(self.model, rows, params, self._eos_ids, self._pad_id)
+                self.stats.prompt_tokens_prefilled += prefilled
+                self.stats.prompt_tokens_reused += sum(len(row.prompt_ids) for row in rows) - prefilled
+                for slot, row in zip(slots, rows, strict=True):
+                    results[slot.request][slot.sample] = self._completion(row)
+        self.stats.seconds += time.perf_counter() - began
+        return [[completion for completion in result if completion is not None] for result in results]
+
+    def _encode(self, request: SampleRequest) -> tuple[int, ...]:
+        ids = prompting.encode_prompt(request.state, self.tokenizer, self.prompt_style)
+        name = request.state.problem.id
+        if not ids:
+            raise ModelError(f"the prompt of problem {name!r} is empty; give it a statement or an initial state")
+        if self._context is not None and len(ids) >= self._context:
+            raise ModelError(
+                f"the prompt of problem {name!r} has {len(ids)} tokens and the model's context holds {self._context}; "
+                "leave the problem out or use a model with a longer context"
+            )
+        return tuple(ids)
+
+    def _batches(
+        self, requests: Sequence[SampleRequest], prompts: Sequence[tuple[int, ...]], max_new_tokens: int
+    ) -> Iterator[list[_Slot]]:
+        """Packs completions by prompt length; samples of one state stay together, as they share its prefill."""
+        order = sorted(range(len(requests)), key=lambda i: (len(prompts[i]), prompts[i], i))
+        batch: list[_Slot] = []
+        for index in order:
+            # Lengths ascend: this prompt would be the longest of the batch.
+            room = max(1, min(self.max_batch_size, self.max_batch_tokens // (len(prompts[index]) + max_new_tokens)))
+            for sample in range(requests[index].n):
+                if len(batch) >= room:
+                    yield batch
+                    batch = []
+                batch.append(_Slot(index, sample))
+        if batch:
+            yield batch
+
+    def _row(self, request: SampleRequest, sample: int, prompt: tuple[int, ...], params: SamplingParams) -> Row:
+        budget = params.max_new_tokens
+        if self._context is not None:
+            budget = min(budget, self._context - len(prompt))
+        stops = prompting.stop_strings(request.state, self.tokenizer, self.prompt_style)
+        checker = StopChecker(self._detokenizer, prompt, request.state.code, stops)
+        return Row(prompt, budget, uniforms(request.seed, sample, params.max_new_tokens), checker)
+
+    def _completion(self, row: Row) -> Completion:
+        if not math.isfinite(row.logprob):
+            raise EngineError(
+                f"the model gave logits that are not finite (log-probability {row.logprob}); "
+                "its weights are broken or overflow in this precision: check them, or use dtype float32"
+            )
+        text = self._detokenizer.text(row.prompt_ids, row.tokens)
+        cut = row.checker.cut(text)
+        self.stats.generated_tokens += len(row.tokens)
+        self.stats.completions += 1
+        return Completion(
+            text=text if cut is None else cut,
+            finish_reason="stop" if row.stopped or cut is not None else "length",
+            num_tokens=len(row.tokens),
+            prompt_tokens=len(row.prompt_ids),
+            logprob=row.logprob,
+            token_ids=tuple(row.tokens),
+        )
+
+
+def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Returns every token that ends a completion: the tokenizer's and those of the generation settings."""
+    found: set[int] = {prompting.eos_id(tokenizer)}
+    declared: Any = getattr(model.generation_config, "eos_token_id", None)
+    if declared is not None:
+        found.update([declared] if isinstance(declared, int) else declared)
+    return frozenset(found)
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Returns the longest sequence that the model takes, in tokens, or None where it declares none."""
+    length = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return int(length) if length else None
+
+
+@contextlib.contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _check(requests: Sequence[SampleRequest], params: SamplingParams) -> None:
+    if not (params.temperature >= 0 and math.isfinite(params.temperature)):
+        raise ConfigError(f"temperature is {params.temperature}; it must be >= 0 (0 is greedy)")
+    if not 0 < params.top_p <= 1:
+        raise ConfigError(f"top_p is {params.top_p}; it must be in (0, 1]")
+    if params.max_new_tokens < 1:
+        raise ConfigError(f"max_new_tokens is {params.max_new_tokens}; it must be >= 1")
+    for request in requests:
+        if request.n < 1:
+            raise ConfigError(
+                f"n is {request.n} in a request for problem {request.state.problem.id!r}; it must be >= 1"
+            )
+        if request.state.terminal:
+            raise ConfigError(
+                f"a request for problem {request.state.problem.id!r} starts from a terminal state; nothing follows it"
+            )
