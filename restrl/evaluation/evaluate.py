@@ -130,7 +130,8 @@ def _result(
         # The same text may be finished in one candidate and cut off in another, so the flag decides, not the cache.
         grade = graded[item.problem_id, candidate.code] if candidate.finished or grade_unfinished else None
         reward, passed = (grade.reward, grade.passed) if grade else (0.0, False)
-        candidates.append(CandidateResult(candidate.code, candidate.finished, reward, passed))
+        score = getattr(candidate, "score", None)
+        candidates.append(CandidateResult(candidate.code, candidate.finished, reward, passed, score))
     return ProblemResult(item.problem_id, band, tuple(candidates), tuple(item.answers), _ledger(item))
 
 

@@ -22,6 +22,7 @@ from restrl.evaluation.statistics import (
     bootstrap_means,
     mean_pass_at_k,
     paired_bootstrap,
+    ranking_accuracy,
     strict_accuracy,
 )
 
@@ -39,12 +40,14 @@ class CandidateResult:
         finished: False where the token limit cut it off.
         reward: Fraction of the declared tests that passed, in [0, 1].
         passed: Every declared test passed.
+        score: What the decoder thought of it, if it scores; tests had no part in it.
     """
 
     code: str
     finished: bool
     reward: float
     passed: bool
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,11 @@ class ProblemResult:
         """Returns whether any of the first ``budget`` candidates passes."""
         return any(candidate.passed for candidate in self.candidates[:budget])
 
-    def to_record(self) -> dict[str, Any]:
-        """Returns plain data for a JSONL line; `from_record` gives the result back."""
+    def to_record(self, *, timing: bool = False) -> dict[str, Any]:
+        """Returns plain data for a JSONL line; `from_record` gives the result back.
+
+        Without ``timing`` the wall-clock seconds stay out, so that equal results are equal data.
+        """
         return {
             "problem_id": self.problem_id,
             "band": self.band,
@@ -98,7 +104,7 @@ class ProblemResult:
             "passed": self.passed(self.budget),
             "answers": list(self.answers),
             "candidates": [dataclasses.asdict(candidate) for candidate in self.candidates],
-            "ledger": dict(self.ledger),
+            "ledger": {name: value for name, value in self.ledger.items() if timing or name != "wall_s"},
         }
 
     @classmethod
@@ -208,9 +214,19 @@ class EvaluationResult:
             for name in names
         }
 
-    def to_records(self) -> list[dict[str, Any]]:
-        """Returns one JSON-serialisable record per problem."""
-        return [problem.to_record() for problem in self.problems]
+    def ranking_accuracy(self) -> float | None:
+        """Returns `statistics.ranking_accuracy`, mean over the problems where it is defined; None where none is."""
+        found = [
+            ranking_accuracy([c.score for c in scored if c.score is not None], [c.passed for c in scored])
+            for problem in self.problems
+            if (scored := [c for c in problem.candidates if c.finished and c.score is not None])
+        ]
+        values = [value for value in found if value is not None]
+        return math.fsum(values) / len(values) if values else None
+
+    def to_records(self, *, timing: bool = False) -> list[dict[str, Any]]:
+        """Returns one JSON-serialisable record per problem (`ProblemResult.to_record`)."""
+        return [problem.to_record(timing=timing) for problem in self.problems]
 
     def summary(self) -> dict[str, Any]:
         """Returns the aggregated metrics as plain data; the names are those of ``docs/metrics.md``."""
@@ -230,6 +246,7 @@ class EvaluationResult:
             "unfinished_share": sum(not c.finished for c in candidates) / max(1, len(candidates)),
             "unfinished_answers": sum(a is None or not a.finished for a in answers) / len(answers),
             "distinct_share": self._distinct_share(),
+            "ranking_accuracy": self.ranking_accuracy(),
             "budget_curve": [dataclasses.asdict(point) for point in self.curve()],
             "by_band": {
                 name: {

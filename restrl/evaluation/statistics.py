@@ -109,6 +109,28 @@ def test_case_average(rewards_P: Sequence[float]) -> float:
 test_case_average.__test__ = False  # type: ignore[attr-defined]
 
 
+def ranking_accuracy(scores: Sequence[float], passed: Sequence[bool]) -> float | None:
+    """Returns how often a passing program is scored above a failing one of the same problem (ties count half).
+
+    This is the area under the ROC curve within one problem, all that matters to a decoder that picks the best-scored
+    candidate: 0.5 is a coin flip. None where all candidates pass or all fail, so that there is nothing to rank.
+
+    Args:
+        scores: One finite score per candidate.
+        passed: Whether the candidate passed every test.
+
+    >>> ranking_accuracy([0.9, 0.1, 0.9], [True, False, False])
+    0.75
+    """
+    values, good = np.asarray(scores, dtype=np.float64), np.asarray(passed, dtype=bool)
+    if values.shape != good.shape:
+        raise ValueError(f"ranking got {values.size} scores for {good.size} candidates: one each is needed")
+    if good.all() or not good.any():
+        return None
+    margins = values[good][:, None] - values[~good][None, :]
+    return float(np.mean((margins > 0) + 0.5 * (margins == 0)))
+
+
 def bootstrap_mean(
     values_P: npt.ArrayLike, num_resamples: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:

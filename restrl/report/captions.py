@@ -19,11 +19,17 @@ def _results(data: ReportData) -> str:
 
 
 def _budget(data: ReportData) -> str:
+    owner = figures.best_oracle(data.curves)
+    oracle = (
+        f"Dashed: an oracle that always picks a passing candidate of {owner.method} where there is one; the gap below "
+        "it is what a better choice could still win. "
+        if owner
+        else ""
+    )
     return (
-        "Share of problems solved by the answer chosen from the first b sampled completions, all budgets from one "
-        f"run. Bands: {data.confidence:.0%} bootstrap intervals over problems. Dashed: an oracle that always picks "
-        "a passing candidate where there is one; the gap below it is what a better choice could still win. A line "
-        "that falls with the budget means that the value model prefers some wrong programs."
+        "Share of problems solved by the answer chosen from the first b sampled completions, all budgets from one run. "
+        f"Bands: {data.confidence:.0%} bootstrap intervals over problems. {oracle}A line that falls with the budget "
+        "means that the value model prefers some wrong programs."
     )
 
 

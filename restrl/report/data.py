@@ -176,6 +176,7 @@ def row_from(
     *,
     single: bool = False,
     base_single: bool = True,
+    wall_s: float | None = None,
 ) -> Row:
     """Returns the table row of an evaluation.
 
@@ -187,6 +188,7 @@ def row_from(
             expectation of a random one, instead of the first candidate's alone; its budget is 1 and its costs are those
             of one sample.
         base_single: The same for the base.
+        wall_s: Wall-clock seconds, where the records were stored without timing.
     """
     passed: Metric = "sample_pass@1" if single else "pass@1"
     reward: Metric = "sample_test_case_average" if single else "test_case_average"
@@ -199,9 +201,9 @@ def row_from(
         test_case_average=result.interval(reward),
         budget=1 if single else result.budget,
         diff=None if base is None else compare(result, base, passed, base_passed),
-        completions=round(_first(costs, ("completions", "num_completions", "completions_sampled")) or 0),
-        tokens=round(_first(costs, ("tokens", "generated_tokens", "num_tokens", "tokens_generated")) or 0),
-        wall_s=_first(costs, ("wall_s",)),
+        completions=round(costs.get("completions", 0)),
+        tokens=round(costs.get("generated_tokens", 0)),
+        wall_s=wall_s if wall_s is not None else costs.get("wall_s"),
         bands={band: part.interval(passed) for band, part in result.bands().items() if band},
     )
 
@@ -230,7 +232,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def _first(ledger: Mapping[str, float], names: Sequence[str]) -> float | None:
-    return next((ledger[name] for name in names if name in ledger), None)

@@ -16,16 +16,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from restrl.report import theme
-from restrl.report.data import BudgetCurve, CurvePoint, ReportData
+from restrl.report.data import BudgetCurve, ReportData
 from restrl.report.theme import colour
 
 # The training metrics that are drawn (defined in `restrl.grpo.metrics`), and the titles of their panels.
 TRAINING_PANELS: Mapping[str, str] = {
     "reward": "reward",
-    "reward_std": "reward spread within groups",
-    "frac_zero_std": "share of groups without spread",
-    "entropy": "entropy (nats per token)",
-    "kl": "KL to the reference (nats per token)",
+    "reward_std": "reward spread in a group",
+    "frac_zero_std": "groups without spread",
+    "entropy": "entropy (nats/token)",
+    "kl": "KL to reference (nats/token)",
     "completion_length": "completion length (tokens)",
 }
 
@@ -62,7 +62,7 @@ def draw_results(data: ReportData) -> Figure | None:
         axes.text(1.02, position, f"{row.pass_at_1.mean:.3f}", va="center", color=shade, weight="bold", clip_on=False)
     axes.axvline(data.rows[0].pass_at_1.mean, color=colour("muted"), linewidth=0.8, linestyle=(0, (2, 3)))
     axes.set_yticks(range(len(names)), names)
-    axes.tick_params(axis="y", labelcolor=colour("ink"), labelsize=10)
+    axes.tick_params(axis="y", labelcolor=colour("ink"), labelsize=11)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.grid(visible=False, axis="y")
@@ -80,11 +80,13 @@ def draw_budget(data: ReportData) -> Figure | None:
     shades = theme.method_colours([curve.method for curve in curves])
     last = max(curve.points[-1].budget for curve in curves)
     ends = [_draw_curve(axes, curve, colour(shades[curve.method]), last) for curve in curves]
-    oracle = _oracle(curves)
-    if oracle:
+    owner = best_oracle(curves)
+    oracle = owner.oracle if owner else ()
+    if owner:
         x, y = [point.budget for point in oracle], [point.mean for point in oracle]
-        axes.plot(x, y, color=colour("ink"), linewidth=1.2, linestyle=(0, (4, 2.5)))
-        ends.append(("oracle", y[-1], colour("ink")))
+        shade = colour(shades[owner.method])
+        axes.plot(x, y, color=shade, linewidth=1.2, linestyle=(0, (4, 2.5)))
+        ends.append(("oracle", y[-1], shade))
     axes.set_xscale("log", base=2)
     ticks = [2**power for power in range(last.bit_length())]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -115,17 +117,28 @@ def draw_spread(data: ReportData) -> Figure | None:
         axes.bar(edges[:-1], shares, 0.88 * np.diff(edges), align="edge", color=colour(shade))
         mean = sum(values) / len(values)
         dead = sum(value < 1e-9 for value in values) / len(values)
-        axes.axvline(mean, color=colour("ink"), linewidth=1.2)
-        axes.set_title(f"{name}: mean {mean:.3f}, {dead:.0%} without any spread", color=colour(shade))
+        axes.axvline(mean, 0, 0.72, color=colour("ink"), linewidth=1.2)
+        axes.set_title(name, color=colour(shade))
+        text = f"mean {mean:.3f}\n{dead:.0%} without any spread"
+        axes.text(1.0, 0.97, text, transform=axes.transAxes, ha="right", va="top", color=colour(shade), fontsize=10)
         axes.yaxis.set_major_formatter(lambda value, _position: f"{value:.0%}")
         axes.grid(visible=False, axis="x")
         if spread.sigma_0 is not None:
             axes.axvline(spread.sigma_0, color=colour("orange"), linewidth=1.2, linestyle=(0, (3, 2)))
+    top.set_ylim(0, 1.3 * top.get_ylim()[1])
     if spread.sigma_0 is not None:
-        label = f" sigma_0 = {spread.sigma_0:g}"
-        top.text(spread.sigma_0, 0.93, label, transform=top.get_xaxis_transform(), color=colour("orange"), va="top")
+        top.annotate(
+            f"sigma_0 = {spread.sigma_0:g}",
+            (spread.sigma_0, 0.97),
+            xycoords=top.get_xaxis_transform(),
+            xytext=(5, 0),
+            textcoords="offset points",
+            color=colour("orange"),
+            va="top",
+            fontsize=10,
+        )
     bottom.set_xlabel("standard deviation of the rewards in a group")
-    figure.supylabel("share of groups", fontsize=10, color=colour("muted"))
+    figure.supylabel("share of groups", fontsize=11, color=colour("muted"))
     return figure
 
 
@@ -142,15 +155,15 @@ def draw_training(data: ReportData) -> Figure | None:
         steps, values = [x for x, _ in points], [y for _, y in points]
         axes.plot(steps, values, color=colour("blue"), linewidth=0.8, alpha=0.35)
         axes.plot(steps, _smoothed(values), color=colour("blue"))
-        axes.set_title(title, fontsize=8.5, wrap=True)
-        axes.tick_params(labelsize=8)
+        axes.set_title(title, fontsize=9.5)
+        axes.tick_params(labelsize=9)
         axes.margins(x=0.02, y=0.15)
         axes.locator_params(nbins=4)
     for axes in panels[len(series) :]:
         axes.set_visible(False)
     for axes in panels[max(0, len(series) - columns) : len(series)]:
         axes.tick_params(labelbottom=True)
-    figure.supxlabel("training step", fontsize=10, color=colour("muted"))
+    figure.supxlabel("training step", fontsize=11, color=colour("muted"))
     return figure
 
 
@@ -223,10 +236,10 @@ def _draw_curve(axes: Axes, curve: BudgetCurve, shade: str, last: int) -> tuple[
     return curve.method, y[-1], shade
 
 
-def _oracle(curves: Sequence[BudgetCurve]) -> tuple[CurvePoint, ...]:
-    """Returns the oracle of the curve that ends highest: the most that choosing among candidates could give."""
-    known = [curve.oracle for curve in curves if len(curve.oracle) > 1]
-    return max(known, key=lambda points: points[-1].mean, default=())
+def best_oracle(curves: Sequence[BudgetCurve]) -> BudgetCurve | None:
+    """Returns the curve whose oracle ends highest: the most that choosing among candidates could give; None without."""
+    known = [curve for curve in curves if len(curve.oracle) > 1]
+    return max(known, key=lambda curve: curve.oracle[-1].mean, default=None)
 
 
 def _series(records: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
@@ -246,11 +259,7 @@ def _series(records: Sequence[Mapping[str, float]], name: str) -> list[tuple[flo
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Returns the exponential moving average with a span of a tenth of the run, unbiased at its start."""
-    decay = 1.0 - 1.0 / max(1.0, len(values) / 10.0)
-    total = weight = 0.0
-    result = []
-    for value in values:
-        total, weight = decay * total + value, decay * weight + 1.0
-        result.append(total / weight)
-    return result
+    """Returns the centred moving average over a tenth of the run, over what there is of it at both ends."""
+    half = max(1, len(values) // 20)
+    windows = [values[max(0, index - half) : index + half + 1] for index in range(len(values))]
+    return [sum(window) / len(window) for window in windows]

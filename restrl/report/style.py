@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 CSS = """
-:root{--page:color-mix(in srgb,var(--surface) 94%,var(--blue));color-scheme:light dark}
+:root{color-scheme:light dark}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--page);color:var(--ink);
  font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
-main{max-width:1080px;margin:0 auto;padding:clamp(20px,5vw,56px) clamp(14px,4vw,32px) 64px}
+main{max-width:1120px;margin:0 auto;padding:clamp(20px,5vw,56px) clamp(14px,4vw,32px) 64px}
 header{margin-bottom:28px}
 h1{font-size:clamp(1.6rem,5vw,2.3rem);line-height:1.15;letter-spacing:-.02em;margin:.1em 0 .4em;text-wrap:balance}
 h2{font-size:1.2rem;letter-spacing:-.01em;margin:2.2em 0 .8em}
@@ -19,8 +19,8 @@ h3{font-size:1rem;margin:0 0 .6em}
 .notes{margin:1em 0 0;padding:.7em 1em .7em 2em;border-left:3px solid var(--orange);background:var(--surface);
  border-radius:0 10px 10px 0;font-size:.925rem}
 .scroll{overflow-x:auto;background:var(--surface);border:1px solid var(--line);border-radius:12px}
-table{border-collapse:collapse;width:100%;font-size:.925rem;font-variant-numeric:tabular-nums}
-th,td{padding:.6em .9em;text-align:left;white-space:nowrap;border-bottom:1px solid var(--line)}
+table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
+th,td{padding:.6em .75em;text-align:left;white-space:nowrap;border-bottom:1px solid var(--line)}
 tbody tr:last-child>*{border-bottom:0}
 thead th{color:var(--muted);font-weight:500;font-size:.8rem}
 th:first-child{position:sticky;left:0;background:var(--surface)}

@@ -19,12 +19,14 @@ from restrl.types import Case, CaseVerdict, Grade, Problem, Tests
 class Candidate:
     code: str
     finished: bool = True
+    score: float | None = None
 
 
 @dataclass(frozen=True)
 class Ledger:
     completions: int = 0
     tokens: int = 0
+    wall_s: float = 0.5
     note: str = "not a number"
 
 
@@ -92,7 +94,7 @@ def test_metrics_of_three_problems_by_hand():
     assert summary["sample_pass@1"]["mean"] == pytest.approx(4 / 9)
     assert summary["sample_test_case_average"]["mean"] == pytest.approx((2.5 + 0.25 + 2.0) / 9)
     assert summary["distinct_share"] == pytest.approx(6 / 9)
-    assert summary["ledger"] == {"completions": 9, "tokens": 100}
+    assert summary["ledger"] == {"completions": 9, "tokens": 100, "wall_s": 1.5}
 
 
 def test_budget_curve_uses_the_answer_of_each_budget_and_the_oracle_its_candidates():
@@ -149,12 +151,14 @@ def test_a_search_that_ran_dry_keeps_its_last_answer_and_is_counted():
 
 def test_records_survive_json_and_chunks():
     result = evaluate(THREE)
-    lines = [json.dumps(record) for record in result.to_records()]
+    lines = [json.dumps(record) for record in result.to_records(timing=True)]
     again = from_records([json.loads(line) for line in lines], num_resamples=200)
     assert again == result
     assert json.loads(json.dumps(again.summary(), allow_nan=False)) == json.loads(json.dumps(result.summary()))
     record = json.loads(lines[0])
     assert (record["problem_id"], record["passed"], record["reward"]) == ("b", True, 1.0)
+    assert record["ledger"]["wall_s"] == 0.5
+    assert "wall_s" not in result.to_records()[0]["ledger"]
 
 
 def test_bad_records_name_the_problem():
@@ -170,6 +174,16 @@ def test_pass_at_k_is_refused_for_searched_candidates_and_for_too_few():
     with pytest.raises(ConfigError, match="pass@4 needs at least 4 samples"):
         evaluate(THREE, independent=True).pass_at_k(4)
     assert "pass@k" not in evaluate(THREE).summary()
+
+
+def test_ranking_accuracy_is_over_scored_finished_candidates_of_problems_with_both_kinds():
+    mixed = (Candidate("1.0", score=0.9), Candidate("0.0", score=0.95), Candidate("0.5", score=0.1))
+    items = [
+        Decoded("a", (*mixed, Candidate("0.0", finished=False, score=0.0)), (0, 0, 0, 0)),
+        Decoded("b", (Candidate("1.0", score=0.2), Candidate("1.0", score=0.1)), (0, 0)),
+    ]
+    assert evaluate(items).summary()["ranking_accuracy"] == 0.5
+    assert evaluate(THREE).summary()["ranking_accuracy"] is None
 
 
 def test_compare_pairs_by_problem_id_and_averages_runs():

@@ -76,6 +76,19 @@ def test_mean_pass_at_k_weighs_problems_equally():
         stats.mean_pass_at_k([], 1)
 
 
+@quick
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=12))
+def test_ranking_accuracy_is_the_share_of_ordered_pairs(pairs):
+    wins = [
+        1.0 if good > bad else 0.5 if good == bad else 0.0
+        for good, good_passed in pairs
+        for bad, bad_passed in pairs
+        if good_passed and not bad_passed
+    ]
+    expected = pytest.approx(sum(wins) / len(wins)) if wins else None
+    assert stats.ranking_accuracy([x for x, _ in pairs], [ok for _, ok in pairs]) == expected
+
+
 def test_strict_accuracy_counts_whole_passes_only():
     assert stats.strict_accuracy([1.0, 0.999, 0.0]) == pytest.approx(1 / 3)
     assert stats.test_case_average([1.0, 0.5, 0.0]) == pytest.approx(0.5)
