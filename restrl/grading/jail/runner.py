@@ -1,0 +1,159 @@
+"""Runs one program in a confined process and reports *claims* about it: encoded return values, or standard output.
+
+Nothing here knows what is expected. A program shares this process and may do what it likes to this code: all it can reach
+by that is to claim a value, which it could as well have returned.
+
+Frames to the parent (`FRAME` header, then the payload): ``R`` the jail is closed and the program starts; ``B`` the program's
+body has run; ``V`` a return value; ``U`` a return value that is not plain data; ``O`` one that is too large; ``E`` an
+exception (its name); ``M`` out of memory; ``X`` the jail could not be built.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import os
+import random
+import struct
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+from typing import Any
+
+from restrl.grading.jail import codec
+
+FRAME = struct.Struct("<IcId")  # payload length, kind, index of the case, CPU seconds of the process so far
+
+_exit = os._exit
+_write = os.write
+_cpu = time.process_time
+
+
+class Channel:
+    """The descriptor over which claims go to the parent."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def send(self, kind: bytes, index: int = 0, payload: bytes = b"") -> None:
+        view = memoryview(FRAME.pack(len(payload), kind, index, _cpu()) + payload)
+        while view:
+            view = view[_write(self.descriptor, view) :]
+
+
+def read_request(descriptor: int) -> dict[str, Any]:
+    """Reads the request that the parent wrote: 4 bytes of length, then the encoding."""
+    (length,) = struct.unpack("<I", _read_exactly(descriptor, 4))
+    return dict(codec.decode(_read_exactly(descriptor, length)))
+
+
+def _read_exactly(descriptor: int, length: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < length:
+        part = os.read(descriptor, min(length - len(parts), 1 << 20))
+        if not part:
+            raise EOFError("the parent closed the channel")
+        parts += part
+    return bytes(parts)
+
+
+def _name_of(error: BaseException) -> bytes:
+    try:
+        return str(type.__dict__["__name__"].__get__(type(error))).encode("utf-8", "replace")[:100]
+    except BaseException:
+        return b"exception"
+
+
+def _report(channel: Channel, error: BaseException, index: int) -> None:
+    memory = issubclass(type(error), MemoryError)
+    channel.send(b"M" if memory else b"E", index, _name_of(error))
+
+
+def _reseed() -> None:
+    random.seed(0)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(0)
+
+
+def run_call(channel: Channel, request: dict[str, Any]) -> None:
+    """Defines the program as a module, then calls its entry point once per case with freshly decoded arguments."""
+    module = types.ModuleType("solution")
+    module.__file__ = "solution.py"
+    sys.modules["solution"] = module
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.argv = ["solution.py"]
+    _reseed()
+    start = int(request["start"])
+    try:
+        exec(compile(request["program"], "solution.py", "exec", dont_inherit=True), module.__dict__)
+        find = _finder(module, request["entry"])
+        find()
+    except BaseException as error:
+        _report(channel, error, start)
+        _exit(0)
+    channel.send(b"B", start)
+    for index, arguments in enumerate(request["args"], start):
+        _run_case(channel, find, index, arguments, int(request["max_bytes"]))
+    _exit(0)
+
+
+def _finder(module: types.ModuleType, entry: str) -> Callable[[], Any]:
+    if "." not in entry:
+        return lambda: module.__dict__[entry]
+    owner, method = entry.split(".", 1)
+    return lambda: getattr(module.__dict__[owner](), method)
+
+
+def _run_case(channel: Channel, find: Callable[[], Any], index: int, arguments: bytes, max_bytes: int) -> None:
+    try:
+        value = find()(*codec.decode(arguments))
+    except BaseException as error:
+        _report(channel, error, index)
+        return
+    try:
+        if sys.getrecursionlimit() < 1000:
+            sys.setrecursionlimit(1000)
+        claim = codec.encode(value, max_bytes)
+    except codec.TooLarge:
+        channel.send(b"O", index)
+    except codec.Unsupported as error:
+        channel.send(b"U", index, str(error).encode("utf-8", "replace")[:200])
+    except BaseException as error:
+        _report(channel, error, index)
+    else:
+        channel.send(b"V", index, claim)
+
+
+def run_stdio(channel: Channel, request: dict[str, Any]) -> None:
+    """Runs the program as the main module on the real descriptors 0 and 1, and ends as an interpreter would."""
+    module = types.ModuleType("__main__")
+    module.__file__ = "solution.py"
+    module.__dict__["__builtins__"] = builtins
+    sys.modules["__main__"] = module
+    sys.argv = ["solution.py"]
+    _reseed()
+    status = 0
+    try:
+        exec(compile(request["program"], "solution.py", "exec", dont_inherit=True), module.__dict__)
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    except BaseException as error:
+        _report(channel, error, 0)
+        status = 1
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for the program's threads, as the interpreter does
+        atexit._run_exitfuncs()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BaseException as error:
+        _report(channel, error, 0)
+        status = 1
+    _exit(status & 0xFF)
+
+
+MODES: dict[str, Callable[[Channel, dict[str, Any]], None]] = {"call": run_call, "stdio": run_stdio}

@@ -1,0 +1,142 @@
+"""Which isolation layers are in force: each is probed by its effect (the attack is tried, and fails)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from restrl.errors import GraderError
+from restrl.grading.config import LAYERS, GradingConfig
+from restrl.grading.jail import codec
+from restrl.grading.worker import Fault, Frame, RunLimits, Worker
+
+log = logging.getLogger(__name__)
+
+_PROBE = '''
+def refused(action):
+    try:
+        action()
+    except (OSError, ValueError):
+        return True
+    return False
+
+def probe(parent_uid, parent_network, secret):
+    import ctypes, os, resource, socket, stat
+    found = {}
+    found["uid"] = os.getuid() not in (0, parent_uid) and refused(lambda: os.setuid(0)) and refused(lambda: os.chroot("/"))
+    kinds = [stat.S_ISCHR(os.fstat(n).st_mode) for n in (0, 1, 2)]
+    no_new_privs = ctypes.CDLL(None).prctl(39, 0, 0, 0, 0) == 1
+    found["clean"] = no_new_privs and secret not in os.environ and all(kinds)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    found["rlimits"] = soft == hard != resource.RLIM_INFINITY and refused(lambda: bytearray(1 << 40)[0])
+    found["landlock"] = refused(lambda: open("/etc/passwd")) and refused(lambda: open("/tmp/restrl-probe", "w"))
+    found["seccomp"] = refused(lambda: socket.socket()) and refused(lambda: os.kill(os.getpid(), 0))
+    found["namespaces"] = bool(parent_network) and os.readlink("/proc/self/ns/net") != parent_network
+    return found
+'''.replace("except (OSError, ValueError)", "except (OSError, ValueError, MemoryError)")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """One isolation layer on this machine.
+
+    Attributes:
+        name: One of `LAYERS`.
+        active: The layer is in force, as its probe found.
+        meaning: What it does.
+        detail: Why it is not in force; empty if it is.
+    """
+
+    name: str
+    active: bool
+    meaning: str
+    detail: str
+
+
+def _probe_by_effect(worker: Worker) -> dict[str, bool]:
+    import os
+
+    try:
+        network = os.readlink("/proc/self/ns/net")
+    except OSError:
+        network = ""
+    arguments = codec.encode((os.getuid(), network, "HOME"))
+    request = {
+        "mode": "call",
+        "program": _PROBE,
+        "entry": "probe",
+        "start": 0,
+        "args": [arguments],
+        "max_bytes": 1 << 16,
+        "cpu_s": 10,
+        "memory_bytes": 1 << 30,
+        "file_bytes": 1 << 20,
+        "timer_s": 0.0,
+    }
+    claims: list[Frame] = []
+
+    def on_frame(frame: Frame) -> bool:
+        claims.append(frame)
+        return frame.kind == b"B"
+
+    try:
+        worker.run(codec.encode(request), RunLimits(5.0, 20.0, 1 << 16), on_frame)
+    except Fault as fault:
+        raise GraderError(f"the probe of the isolation layers failed: {fault}; see `restrl doctor`") from None
+    if not claims or claims[-1].kind != b"V":
+        what = claims[-1].payload.decode("utf-8", "replace") if claims else "no answer"
+        raise GraderError(
+            f"the probe of the isolation layers failed ({what}): is the standard library readable for an unprivileged user? "
+            "Try grading.disable=['uid']"
+        )
+    return dict(codec.decode(claims[-1].payload))
+
+
+def effective_layers(worker: Worker) -> tuple[str, ...]:
+    """Returns the layers that the zygote has enabled *and* whose probe found them in force.
+
+    Raises:
+        GraderError: The probe itself could not run.
+    """
+    found = _probe_by_effect(worker)
+    return tuple(name for name in LAYERS if name in worker.layers and found.get(name, False))
+
+
+def check_required(config: GradingConfig, active: tuple[str, ...]) -> None:
+    """Raises `GraderError` if a required layer is missing; logs a warning for any other that is."""
+    missing = [name for name in config.require if name not in active]
+    if missing:
+        raise GraderError(
+            f"the isolation layers {', '.join(missing)} are required and not in force on this machine; in force: "
+            f"{', '.join(active) or 'none'}; run `restrl doctor`, or drop them from grading.require"
+        )
+    weak = [name for name in LAYERS if name not in active and name not in config.disable]
+    if weak:
+        log.warning("programs are graded without these isolation layers: %s", "; ".join(f"{n}: {LAYERS[n]}" for n in weak))
+
+
+def probe_layers(config: GradingConfig | None = None) -> list[LayerReport]:
+    """Starts a zygote, tries every layer, and reports: for ``restrl doctor``.
+
+    Raises:
+        GraderError: No zygote comes up.
+    """
+    config = config if config is not None else GradingConfig()
+    worker = Worker(config)
+    try:
+        worker.start()
+        active = effective_layers(worker)
+    finally:
+        worker.close()
+    reports = []
+    for name, meaning in LAYERS.items():
+        if name in active:
+            detail = ""
+        elif name in config.disable:
+            detail = "switched off by grading.disable"
+        elif name in worker.layers:
+            detail = "enabled, but the probe got through it"
+        else:
+            detail = "the machine refuses it" + (" (needs root)" if name in ("uid", "namespaces") else "")
+        reports.append(LayerReport(name, name in active, meaning, detail))
+    return reports

@@ -1,0 +1,314 @@
+"""How each kind of tests is run and judged: one class per kind in the literal dict `MODES`.
+
+A judge holds the expected values (it lives in the trusted parent), asks a worker for runs, and compares the claims.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from restrl.errors import ProblemError
+from restrl.grading.compare import outputs_equal, values_equal
+from restrl.grading.config import GradingConfig
+from restrl.grading.jail import codec
+from restrl.grading.worker import Ended, Fault, Frame, RunLimits, Worker
+from restrl.types import Case, CaseVerdict, Problem, VerdictName
+
+_DETAIL = 200
+_MIN_MEMORY_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The verdicts of one program, without the problem's name: what the cache keeps."""
+
+    verdicts: tuple[CaseVerdict, ...]
+    cpu_s: float
+    layers: tuple[str, ...]
+
+
+class Judge(Protocol):
+    """Grades programs on one problem."""
+
+    digest: bytes
+
+    def grade(self, worker: Worker, program: str, *, final: bool) -> Outcome:
+        """Grades one program.
+
+        Args:
+            worker: Runs it.
+            program: The whole program.
+            final: No further attempt follows: a kill by the system now counts as an error of the program.
+
+        Raises:
+            Fault: The run, not the program, failed.
+        """
+        ...
+
+
+def _death(ended: Ended, memory_bytes: int) -> tuple[VerdictName, str]:
+    """Says what the end of a process means for the case that it was running."""
+    if ended.reason == "timeout":
+        return "timeout", "CPU or wall time limit"
+    if ended.reason == "output":
+        return "output", "the result is too large"
+    if ended.reason == "protocol":
+        return "error", "malformed claim"
+    if not os.WIFSIGNALED(ended.status):
+        return "error", f"the process ended with status {os.WEXITSTATUS(ended.status)}"
+    number = os.WTERMSIG(ended.status)
+    if number == signal.SIGXFSZ:
+        return "output", "output limit"
+    if ended.peak_bytes > 0.8 * memory_bytes:
+        return "memory", "memory limit"
+    return "error", f"killed by {signal.Signals(number).name}"
+
+
+def _unexplained_kill(ended: Ended, spent_s: float, allowed_s: float) -> bool:
+    """A SIGKILL that neither the parent nor the CPU limit sent: the machine ran out of memory, or someone meddled."""
+    if ended.reason != "ended" or not os.WIFSIGNALED(ended.status) or os.WTERMSIG(ended.status) != signal.SIGKILL:
+        return False
+    return spent_s < allowed_s
+
+
+def _base_request(problem: Problem, mode: str, program: str, num_cases: int) -> dict[str, Any]:
+    cpu_s = problem.limits.cpu_s
+    return {
+        "mode": mode,
+        "program": program,
+        "cpu_s": int(cpu_s * num_cases) + 2,  # a net below the parent's clock
+        "memory_bytes": max(problem.limits.memory_bytes, _MIN_MEMORY_BYTES),
+        "file_bytes": problem.limits.output_bytes + 1,
+        "timer_s": 0.0 if os.uname().sysname == "Linux" else cpu_s,
+    }
+
+
+def _check_limits(problem: Problem) -> None:
+    limits = problem.limits
+    if not problem.tests.cases:
+        raise ProblemError(f"problem {problem.id} has no tests; give it at least one")
+    if limits.cpu_s <= 0 or limits.memory_bytes <= 0 or limits.output_bytes <= 0:
+        raise ProblemError(f"problem {problem.id} has the limits {limits}; each must be above 0")
+
+
+def _text(payload: bytes) -> str:
+    return "".join(c if c.isprintable() else "?" for c in payload.decode("utf-8", "replace")[:_DETAIL])
+
+
+class CallJudge:
+    """Tests of kind ``call``: one process for all cases of a program; after a death, a new one from the next case on."""
+
+    def __init__(self, problem: Problem, config: GradingConfig) -> None:
+        _check_limits(problem)
+        parts = problem.entry_point.split(".")
+        if len(parts) > 2 or not all(part.isidentifier() for part in parts):
+            raise ProblemError(
+                f"problem {problem.id} has the entry point {problem.entry_point!r}; allowed: f or Class.method"
+            )
+        self._problem = problem
+        self._config = config
+        self._ids = [case.id for case in problem.tests.cases]
+        self._expected = [case.expected for case in problem.tests.cases]
+        try:
+            self._args = [codec.encode(case.args) for case in problem.tests.cases]
+            self._wanted = [codec.encode(value) for value in self._expected]
+        except codec.CodecError as error:
+            raise ProblemError(f"problem {problem.id} has a test that is not plain data: {error}") from None
+        self._nodes = [codec.count_nodes(value) for value in self._expected]
+        largest = max(map(len, self._wanted))
+        self._max_frame = max(problem.limits.output_bytes, 1 << (2 * largest).bit_length())
+        self.digest = hashlib.blake2b(
+            repr(("call", problem.entry_point, problem.limits, problem.tests.atol, self._ids, self._args, self._wanted)).encode(),
+            digest_size=16,
+        ).digest()
+
+    def grade(self, worker: Worker, program: str, *, final: bool) -> Outcome:
+        """Grades one program; see `Judge`."""
+        return _CallRun(self, worker, program, final).grade()
+
+    def request(self, program: str, start: int) -> bytes:
+        """Returns the request for a run of the cases from `start` on."""
+        request = _base_request(self._problem, "call", program, len(self._ids) - start)
+        request |= {"entry": self._problem.entry_point, "start": start, "args": self._args[start:], "max_bytes": self._max_frame}
+        return codec.encode(request)
+
+    def judge_value(self, index: int, claim: bytes) -> tuple[VerdictName, str]:
+        """Compares a claimed return value with the expected one."""
+        if claim == self._wanted[index]:
+            return "pass", ""
+        try:
+            # An equal value has as many parts as the expected one: a claim never costs more than that to decode.
+            value = codec.decode(claim, max_nodes=self._nodes[index])
+            equal = values_equal(self._expected[index], value, self._problem.tests.atol)
+        except (codec.CodecError, RecursionError):
+            equal = False
+        return ("pass", "") if equal else ("wrong", "")
+
+
+class _CallRun:
+    """The state of grading one program by calls."""
+
+    def __init__(self, judge: CallJudge, worker: Worker, program: str, final: bool) -> None:
+        self.final = final
+        self.judge = judge
+        self.worker = worker
+        self.program = program
+        self.verdicts: list[CaseVerdict] = []
+        self.defined = False
+        self.timeouts = 0
+
+    def grade(self) -> Outcome:
+        judge, problem = self.judge, self.judge._problem
+        num_cases = len(judge._ids)
+        factor = judge._config.wall_factor
+        limits = RunLimits(problem.limits.cpu_s, factor * problem.limits.cpu_s, judge._max_frame)
+        cpu_s = 0.0
+        while len(self.verdicts) < num_cases:
+            start = len(self.verdicts)
+            self.defined = False
+            ended = self.worker.run(judge.request(self.program, start), limits, self._on_frame)
+            cpu_s += ended.cpu_s
+            if len(self.verdicts) == num_cases or ended.reason == "interrupted":
+                continue
+            if not self.final and _unexplained_kill(ended, ended.cpu_s, problem.limits.cpu_s * (num_cases - start)):
+                raise Fault("a program was killed by the system")
+            verdict, detail = _death(ended, problem.limits.memory_bytes)
+            self._add(verdict, detail)
+            if not self.defined or self.timeouts >= judge._config.max_timeouts:
+                self._fill(verdict, detail)
+        return Outcome(tuple(self.verdicts), cpu_s, self.worker.layers)
+
+    def _add(self, verdict: VerdictName, detail: str) -> None:
+        self.timeouts += verdict in ("timeout", "memory")
+        self.verdicts.append(CaseVerdict(self.judge._ids[len(self.verdicts)], verdict, detail))
+
+    def _fill(self, verdict: VerdictName, detail: str) -> None:
+        while len(self.verdicts) < len(self.judge._ids):
+            self._add(verdict, detail)
+
+    def _on_frame(self, frame: Frame) -> bool:
+        index = len(self.verdicts)
+        if frame.index != index:
+            raise ValueError("a claim for another case")
+        kind = frame.kind
+        if not self.defined:
+            if kind == b"B":
+                self.defined = True
+            elif kind in (b"E", b"M"):
+                self._fill("memory" if kind == b"M" else "error", _text(frame.payload))
+            else:
+                raise ValueError("a claim before the program's body has run")
+        elif kind == b"V":
+            self._add(*self.judge.judge_value(index, frame.payload))
+        elif kind == b"U":
+            self._add("wrong", _text(frame.payload))
+        elif kind == b"O":
+            self._add("output", "the result is too large")
+        elif kind in (b"E", b"M"):
+            self._add("memory" if kind == b"M" else "error", _text(frame.payload))
+        else:
+            raise ValueError("an unknown claim")
+        return len(self.verdicts) < len(self.judge._ids)
+
+
+class StdioJudge:
+    """Tests of kind ``stdio``: a fresh process per test; its standard output is compared after it has ended."""
+
+    def __init__(self, problem: Problem, config: GradingConfig) -> None:
+        _check_limits(problem)
+        for case in problem.tests.cases:
+            if not isinstance(case.expected, str):
+                raise ProblemError(
+                    f"test {case.id} of problem {problem.id} expects a {type(case.expected).__name__}; "
+                    "a stdio test expects a str"
+                )
+        self._problem = problem
+        self._config = config
+        tests = problem.tests
+        rows = [(case.id, case.stdin, case.expected) for case in tests.cases]
+        self.digest = hashlib.blake2b(
+            repr(("stdio", problem.limits, tests.atol, rows)).encode("utf-8", "backslashreplace"), digest_size=16
+        ).digest()
+
+    def grade(self, worker: Worker, program: str, *, final: bool) -> Outcome:
+        """Grades one program; see `Judge`."""
+        verdicts: list[CaseVerdict] = []
+        timeouts, cpu_s = 0, 0.0
+        for case in self._problem.tests.cases:
+            if timeouts >= self._config.max_timeouts:
+                verdicts.append(CaseVerdict(case.id, "timeout", "after earlier timeouts"))
+                continue
+            verdict, detail, used_s = self._run_case(worker, program, case, final)
+            timeouts += verdict == "timeout"
+            cpu_s += used_s
+            verdicts.append(CaseVerdict(case.id, verdict, detail))
+        return Outcome(tuple(verdicts), cpu_s, worker.layers)
+
+    def _run_case(self, worker: Worker, program: str, case: Case, final: bool) -> tuple[VerdictName, str, float]:
+        problem, expected = self._problem, str(case.expected)
+        cpu_s, cap = problem.limits.cpu_s, max(problem.limits.output_bytes, 2 * len(expected.encode()))
+        request = _base_request(problem, "stdio", program, 1)
+        request |= {"stdin": case.stdin.encode("utf-8", "surrogateescape"), "file_bytes": cap + 1}
+        claims: list[Frame] = []
+
+        def on_frame(frame: Frame) -> bool:
+            if frame.kind not in (b"E", b"M") or len(claims) > 2:
+                raise ValueError("an unknown claim")
+            claims.append(frame)
+            return True
+
+        limits = RunLimits(cpu_s, self._config.wall_factor * cpu_s, 1000)
+        output = _anonymous_file()
+        try:
+            ended = worker.run(codec.encode(request), limits, on_frame, output)
+            size = os.fstat(output).st_size
+            written = os.pread(output, min(size, cap + 1), 0)
+        finally:
+            os.close(output)
+        if not final and _unexplained_kill(ended, ended.cpu_s, cpu_s):
+            raise Fault("a program was killed by the system")
+        verdict, detail = self._judge(ended, claims, written, cap, expected)
+        return verdict, detail, ended.cpu_s
+
+    def _judge(
+        self, ended: Ended, claims: list[Frame], written: bytes, cap: int, expected: str
+    ) -> tuple[VerdictName, str]:
+        if ended.reason == "timeout" or ended.cpu_s > self._problem.limits.cpu_s + 0.5:
+            return "timeout", "CPU or wall time limit"
+        if len(written) > cap:
+            return "output", "output limit"
+        if claims:
+            return "memory" if claims[0].kind == b"M" else "error", _text(claims[0].payload)
+        if ended.reason != "ended" or ended.status != 0:
+            return _death(ended, self._problem.limits.memory_bytes)
+        return ("pass", "") if outputs_equal(expected, written, self._problem.tests.atol) else ("wrong", "")
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("stdout")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+MODES: Mapping[str, Callable[[Problem, GradingConfig], Judge]] = {"call": CallJudge, "stdio": StdioJudge}
+
+
+def judge_for(problem: Problem, config: GradingConfig) -> Judge:
+    """Returns the judge of a problem.
+
+    Raises:
+        ProblemError: Tests of this kind, or these tests, cannot be graded.
+    """
+    kind = problem.tests.kind
+    if kind not in MODES:
+        raise ProblemError(
+            f"problem {problem.id} has tests of kind {kind!r}, which cannot be graded yet; allowed: {', '.join(MODES)}"
+        )
+    return MODES[kind](problem, config)
