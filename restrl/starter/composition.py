@@ -1,0 +1,172 @@
+"""Compositions of operations, and the splits that keep them apart.
+
+The *composition* of a problem is the sequence of its operations' names. A hash of it decides the split, so that no
+composition of the validation or test problems ever appears in training or in the pre-training corpus; every single
+operation appears in all splits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from restrl.starter.operations import OPERATIONS
+from restrl.starter.operations.base import PARAMETERS, SYMBOLIC, Operation, Type
+
+Split = Literal["train", "validation", "test"]
+Band = Literal["easy", "medium", "hard"]
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+BANDS: dict[Band, tuple[float, tuple[int, ...]]] = {
+    "easy": (0.25, (2,)),
+    "medium": (0.35, (3,)),
+    "hard": (0.40, (4, 5)),
+}
+"""Share of each band, and its numbers of operations."""
+
+_OPENING: tuple[tuple[Type, float], ...] = (
+    ("numbers", 0.36),
+    ("words", 0.28),
+    ("text", 0.18),
+    ("number", 0.1),
+    ("table", 0.08),
+)
+_SYMBOLIC_SHARE = 0.25
+_RARE_WEIGHT = 1.0
+_CHANGE_TYPE_WEIGHT = 1.6
+_FOLDS = frozenset({"sum", "largest", "smallest", "count", "spread", "total", "size", "largest_value", "count_values"})
+_ORDERS = frozenset(
+    {"sort_up", "sort_down", "reverse", "sort_by_size", "sort_by_last_digit", "rotate", "sort_by_length"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation with its parameter's value: a literal, the argument ``k``, or empty."""
+
+    operation: Operation
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """A sequence of steps whose types fit; ``k_kind`` is the kind of the argument ``k``, empty if there is none."""
+
+    steps: tuple[Step, ...]
+    band: Band
+    k_kind: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the operations: what decides the split."""
+        return tuple(step.operation.name for step in self.steps)
+
+    @property
+    def split(self) -> Split:
+        """The split that the composition belongs to."""
+        return split_of(self.names)
+
+
+def split_of(names: Sequence[str]) -> Split:
+    """Returns the split of a composition: 80% train, 10% validation, 10% test, by a hash of the names.
+
+    >>> split_of(("numbers.keep_even", "numbers.sum")) == split_of(["numbers.keep_even", "numbers.sum"])
+    True
+    """
+    digest = hashlib.blake2b(" ".join(names).encode(), digest_size=4, person=b"restrl starter").digest()
+    bucket = int.from_bytes(digest, "little") % 10
+    return "train" if bucket < 8 else "validation" if bucket == 8 else "test"
+
+
+def _group(by_source: dict[Type, list[Operation]], operation: Operation) -> None:
+    by_source.setdefault(operation.source, []).append(operation)
+
+
+def _by_source() -> dict[Type, tuple[Operation, ...]]:
+    grouped: dict[Type, list[Operation]] = {}
+    for operation in OPERATIONS.values():
+        _group(grouped, operation)
+    return {source: tuple(operations) for source, operations in grouped.items()}
+
+
+_BY_SOURCE = _by_source()
+
+
+def _fits(operation: Operation, position: int, length: int, chosen: Sequence[Operation], band: Band) -> bool:
+    last = position == length - 1
+    if operation.rare and band != "hard":
+        return False
+    if operation.guard and (last or any(other.guard for other in chosen)):
+        return False
+    if operation.first_only and position > 0:
+        return False
+    if not last and operation.target == "truth":
+        return False
+    short = operation.name.split(".")[1]
+    for other in chosen:
+        if other.name.split(".")[1] == short:
+            return False
+    if chosen:
+        before = chosen[-1].name.split(".")[1]
+        if before in _ORDERS and (short in _FOLDS or short in _ORDERS):
+            return False
+    return True
+
+
+def _weight(operation: Operation) -> float:
+    weight = _RARE_WEIGHT if operation.rare else 1.0
+    if operation.guard:
+        weight *= 1.5
+    if operation.target == "truth":
+        weight *= 0.4
+    return weight * (_CHANGE_TYPE_WEIGHT if operation.source != operation.target else 1.0)
+
+
+def draw_band(rng: random.Random) -> Band:
+    """Draws a band by its share."""
+    return rng.choices(list(BANDS), [share for share, _ in BANDS.values()])[0]
+
+
+def draw_composition(rng: random.Random, band: Band | None = None) -> Composition:
+    """Draws a composition of any split."""
+    band = band or draw_band(rng)
+    while True:
+        length = rng.choice(BANDS[band][1])
+        current = rng.choices([t for t, _ in _OPENING], [w for _, w in _OPENING])[0]
+        chosen: list[Operation] = []
+        for position in range(length):
+            options = [o for o in _BY_SOURCE[current] if _fits(o, position, length, chosen, band)]
+            if not options:
+                break
+            operation = rng.choices(options, [_weight(o) for o in options])[0]
+            chosen.append(operation)
+            current = operation.target
+            if current == "truth":
+                break
+        if len(chosen) == length:
+            return _with_parameters(rng, chosen, band)
+
+
+def _with_parameters(rng: random.Random, chosen: Sequence[Operation], band: Band) -> Composition:
+    candidates = [i for i, o in enumerate(chosen) if o.parameter in SYMBOLIC]
+    symbolic = rng.choice(candidates) if candidates and rng.random() < _SYMBOLIC_SHARE else -1
+    steps = []
+    for i, operation in enumerate(chosen):
+        if i == symbolic:
+            value = "k"
+        else:
+            value = rng.choice(PARAMETERS[operation.parameter]) if operation.parameter else ""
+        steps.append(Step(operation, value))
+    return Composition(tuple(steps), band, chosen[symbolic].parameter if symbolic >= 0 else "")
+
+
+def draw_from_split(rng: random.Random, split: Split, band: Band | None = None) -> Composition:
+    """Draws a composition of one split."""
+    band = band or draw_band(rng)
+    while True:
+        composition = draw_composition(rng, band)
+        if composition.split == split:
+            return composition
