@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -104,6 +106,20 @@ def choose_dtype(dtype: str, device: str) -> torch.dtype:
     if dtype == "auto":
         return torch.float32 if device == "cpu" else torch.bfloat16
     return cast(torch.dtype, getattr(torch, dtype))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the progress bars of `transformers` off while a model loads."""
+    from transformers.utils import logging
+
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
 
 
 def load_error(path: Path, error: Exception) -> ModelError:

@@ -24,7 +24,7 @@ from restrl.errors import ConfigError, EngineError, ModelError
 from restrl.policy import prompting
 from restrl.policy.decode_loop import Row, decode, supports_loop
 from restrl.policy.generate_loop import decode_with_generate
-from restrl.policy.model_dir import check_model_dir, choose_device, choose_dtype, load_error, load_tokenizer
+from restrl.policy.model_dir import check_model_dir, choose_device, choose_dtype, load_error, load_tokenizer, quiet
 from restrl.policy.sampling import uniforms
 from restrl.policy.text import Detokenizer, StopChecker
 from restrl.types import Completion, SampleRequest, SamplingParams
@@ -101,9 +101,10 @@ class TransformersPolicy:
         tokenizer = load_tokenizer(path)
         chosen = choose_device(device)
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                str(path), dtype=choose_dtype(dtype, chosen), local_files_only=True
-            )
+            with quiet():
+                model: Any = AutoModelForCausalLM.from_pretrained(
+                    str(path), dtype=choose_dtype(dtype, chosen), local_files_only=True
+                )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise load_error(path, error) from error
         self._set_up(model.to(chosen).eval(), tokenizer, prompt_style, max_batch_tokens, max_batch_size, decode_loop)

@@ -1,0 +1,141 @@
+"""Completions per second of the policy engine, and values per second of the value model, beside the plain ways.
+
+    python benchmarks/engine_throughput.py [--model DIR] [--batch 256] [--threads 2]
+
+Both sides of a ratio run in one process, on the same prompts, with the same budget of tokens. Without a model directory a
+random model of the starter's size is made on the spot; its completions all run to the budget, so that the dropping of
+finished rows shows only with a trained model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from restrl.policy.decode_loop import left_pad
+from restrl.policy.prompting import encode_prompt
+from restrl.policy.transformers_engine import TransformersPolicy
+from restrl.types import Problem, SampleRequest, SamplingParams, State, Tests
+
+_WORDS = "sum of squares product largest smallest sorted reversed even odd negative first last middle".split()
+
+
+def _problems(count: int) -> list[Problem]:
+    problems = []
+    for index in range(count):
+        words = " ".join(_WORDS[(index * 7 + k * (index % 5 + 1)) % len(_WORDS)] for k in range(18 + index % 9))
+        head = f'def f(xs, k):\n    """Return the {words} of the list."""\n'
+        problems.append(Problem(f"bench/{index}", words, head, "f", Tests("call", ()), stop_strings=("\n#", "\ndef ")))
+    return problems
+
+
+def _random_model(directory: Path) -> Path:
+    """A random Llama of the starter's size, with a byte-level tokenizer of 1,000 tokens."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(r"\n| +|\w+|[^\w\s]+"), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<pad>", "<eos>"], initial_alphabet=byte_level.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator([problem.initial_state for problem in _problems(50)], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
+    config = LlamaConfig(
+        vocab_size=1000,
+        hidden_size=128,
+        intermediate_size=352,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        # Only tokens that the tokenizer knows.
+        model.lm_head.weight[len(fast) :] = 0.0
+        model.lm_head.weight.mul_(20.0)
+    model.save_pretrained(directory)
+    fast.save_pretrained(directory)
+    return directory
+
+
+def _timed(run: Callable[[], object], repeats: int) -> float:
+    """Seconds of the fastest of some runs."""
+    best = float("inf")
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def _plain_generate(policy: TransformersPolicy, prompts: list[list[int]], n: int, max_new_tokens: int) -> int:
+    """What a user would write first: one padded batch, sampling, until the last row ends."""
+    ids, mask = left_pad(prompts, policy.tokenizer.pad_token_id or 0, policy.model.device)
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=True,
+        temperature=0.7,
+        top_k=0,
+        num_return_sequences=n,
+        pad_token_id=policy.tokenizer.pad_token_id or 0,
+        eos_token_id=policy.tokenizer.eos_token_id,
+    )
+    with torch.inference_mode():
+        out = policy.model.generate(inputs=ids, attention_mask=mask, generation_config=config)
+    return int(out.shape[0])
+
+
+def bench_policy(model_dir: Path, num_states: int, n: int, max_new_tokens: int, repeats: int) -> dict[str, float]:
+    """Completions per second of the own loop, of the `generate` fallback and of plain `generate`."""
+    states = [State(problem) for problem in _problems(num_states)]
+    requests = [SampleRequest(state, n, index) for index, state in enumerate(states)]
+    params = SamplingParams(0.7, 1.0, max_new_tokens)
+    result: dict[str, float] = {"completions": num_states * n}
+    for loop in ("loop", "generate"):
+        policy = TransformersPolicy(model_dir, decode_loop=loop)
+        seconds = _timed(lambda policy=policy: policy.sample(requests, params), repeats)  # type: ignore[misc]
+        result[f"{loop}_per_s"] = num_states * n / seconds
+        result["mean_tokens"] = policy.stats.generated_tokens / policy.stats.completions
+    prompts = [encode_prompt(state, policy.tokenizer) for state in states]
+    result["mean_prompt_tokens"] = sum(map(len, prompts)) / len(prompts)
+    seconds = _timed(lambda: _plain_generate(policy, prompts, n, max_new_tokens), repeats)
+    result["plain_generate_per_s"] = num_states * n / seconds
+    result["loop_over_plain"] = result["loop_per_s"] / result["plain_generate_per_s"]
+    return result
+
+
+def main() -> None:
+    """Prints one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", type=Path, help="model directory; without it a random model of the starter's size")
+    parser.add_argument("--batch", type=int, default=256, help="completions in the batch")
+    parser.add_argument("--n", type=int, default=8, help="completions per state")
+    parser.add_argument("--max-new-tokens", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as temporary:
+        model_dir = arguments.model or _random_model(Path(temporary))
+        figures = bench_policy(
+            model_dir, arguments.batch // arguments.n, arguments.n, arguments.max_new_tokens, arguments.repeats
+        )
+    print(json.dumps({"threads": arguments.threads, **{key: round(value, 2) for key, value in figures.items()}}))
+
+
+if __name__ == "__main__":
+    main()

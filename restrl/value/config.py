@@ -1,0 +1,35 @@
+"""Settings of value-model training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from restrl.settings import setting
+
+
+@dataclass(frozen=True, slots=True)
+class ValueConfig:
+    """How the value model is trained (ReST-RL, section 3.3)."""
+
+    epochs: int = setting(2, "passes over the trajectories", low=1, paper=2)
+    learning_rate: float = setting(1e-5, "peak learning rate; small models take 50 times as much", above=0.0)
+    weight_decay: float = setting(0.01, "AdamW weight decay", low=0.0)
+    warmup_share: float = setting(0.05, "share of the steps over which the learning rate rises", low=0.0, high=1.0)
+    batch_tokens: int = setting(8192, "tokens of one forward, padding included", low=1)
+    accumulation: int = setting(1, "forwards per optimizer step", low=1)
+    max_grad_norm: float = setting(1.0, "gradient clipping", above=0.0)
+    loss: str = setting(
+        "mse",
+        "mse: (V - v)^2; bce: cross-entropy with the target as a soft label, V = sigmoid of the output",
+        choices=("mse", "bce"),
+        paper="mse",
+    )
+    head_init: str = setting(
+        "ridge",
+        "start of the scalar head: a ridge regression on the untrained features, or zero",
+        choices=("ridge", "zero"),
+    )
+    weight_by_visits: bool = setting(True, "weight a target by the completions behind it; otherwise all count the same")
+    validation_share: float = setting(0.1, "share of the problems kept for validation", above=0.0, high=0.5)
+    device: str = setting("auto", "auto, cpu or cuda")
+    gradient_checkpointing: bool = setting(False, "recompute activations in the backward pass: less memory, slower")

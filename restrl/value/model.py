@@ -1,0 +1,229 @@
+"""The trained value model (ReST-RL, section 3.3): the policy's architecture with one scalar output.
+
+It is saved as a sequence-classification model with one label, in the standard layout, so that anything can load it; the
+value of a state is the model's output at the state's last token. ``config.json`` holds in addition ``restrl_value``: how
+the output becomes a value, and the prompt style of the training.
+
+Shapes: B rows, T tokens, D hidden size.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from restrl.errors import ConfigError, EngineError, ModelError
+from restrl.policy.model_dir import check_model_dir, choose_device, choose_dtype, load_error, load_tokenizer, quiet
+from restrl.policy.prompting import resolve_style, state_offsets
+from restrl.types import State
+from restrl.value.encoding import ValueSequence, encode_outputs, host_states, length_batches
+
+META_KEY = "restrl_value"
+
+
+@dataclass(slots=True)
+class ValueStats:
+    """What a value model did since it was made.
+
+    Attributes:
+        tokens: Tokens that went through the model, padding excluded.
+        sequences: Forwards' rows.
+        values: Values returned.
+        seconds: Wall time of scoring.
+    """
+
+    tokens: int = 0
+    sequences: int = 0
+    values: int = 0
+    seconds: float = 0.0
+
+
+class TrainedValueModel:
+    """A `ValueModel` from a directory that `restrl.value.train` wrote, or any one-label classifier.
+
+    Args:
+        model_dir: The directory.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        dtype: ``auto`` (float32 on the CPU, bfloat16 on CUDA), ``float32``, ``bfloat16`` or ``float16``.
+        prompt_style: ``plain`` or ``chat``; ``auto`` is the style of the training.
+        max_batch_tokens: Tokens of one forward, padding included.
+        clamp: Values outside [0, 1], which a squared-error model may give, are moved to the nearest end.
+
+    Attributes:
+        stats: Counters.
+
+    Raises:
+        ModelError: The directory is not a value model.
+        ConfigError: A setting is not allowed.
+    """
+
+    def __init__(
+        self,
+        model_dir: Path,
+        device: str = "auto",
+        dtype: str = "auto",
+        prompt_style: str = "auto",
+        max_batch_tokens: int = 16_384,
+        clamp: bool = False,
+    ) -> None:
+        path = check_model_dir(Path(model_dir))
+        tokenizer = load_tokenizer(path)
+        chosen = choose_device(device)
+        precision = choose_dtype(dtype, chosen)
+        try:
+            with quiet():
+                loaded, info = AutoModelForSequenceClassification.from_pretrained(
+                    str(path), dtype=precision, local_files_only=True, output_loading_info=True
+                )
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise load_error(path, error) from error
+        model = cast(PreTrainedModel, loaded)
+        if info["missing_keys"]:
+            raise ModelError(
+                f"model directory {str(path)!r} is no value model (its weights lack "
+                f"{', '.join(sorted(info['missing_keys'])[:2])}); train one with `restrl train-value`"
+            )
+        to_device: Any = model
+        self._set_up(to_device.to(chosen), tokenizer, prompt_style, max_batch_tokens, clamp)
+
+    @classmethod
+    def from_model(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        prompt_style: str = "auto",
+        max_batch_tokens: int = 16_384,
+        clamp: bool = False,
+    ) -> TrainedValueModel:
+        """Wraps a sequence-classification model in memory."""
+        value_model = cls.__new__(cls)
+        value_model._set_up(model, tokenizer, prompt_style, max_batch_tokens, clamp)
+        return value_model
+
+    def _set_up(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt_style: str,
+        max_batch_tokens: int,
+        clamp: bool,
+    ) -> None:
+        if max_batch_tokens < 1:
+            raise ConfigError(f"max_batch_tokens is {max_batch_tokens}; it must be >= 1")
+        check_value_head(model)
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        meta: dict[str, Any] = getattr(model.config, META_KEY, None) or {}
+        style = meta.get("prompt_style", "auto") if prompt_style == "auto" else prompt_style
+        self.prompt_style = resolve_style(tokenizer, style)
+        self.max_batch_tokens = max_batch_tokens
+        self.stats = ValueStats()
+        self._output = str(meta.get("output", "identity"))
+        self._clamp = clamp
+
+    def score_states(self, states: Sequence[State]) -> list[float]:
+        """Returns one value per state, in order.
+
+        A state that begins another of the call is read from the other's forward, and equal states are scored once.
+
+        Raises:
+            EngineError: A value is not finite.
+        """
+        sequences: list[ValueSequence] = []
+        for host, offsets, slots in host_states(states):
+            sequences += encode_outputs(host, offsets, slots, self.tokenizer, self.prompt_style)
+        return self._run(sequences, len(states))
+
+    def score_boundaries(self, states: Sequence[State]) -> list[list[float]]:
+        """Returns the values at the end of every action of each state, from one forward per state.
+
+        A terminal state has one more: the value of the finished program, at the end-of-sequence token. The value of the
+        problem alone (no action) is not among them: score the state without code.
+
+        Raises:
+            EngineError: A value is not finite.
+        """
+        sequences: list[ValueSequence] = []
+        spans: list[tuple[int, int]] = []
+        count = 0
+        for state in states:
+            offsets = state_offsets(state)
+            slots = range(count, count + len(offsets))
+            spans.append((count, count + len(offsets)))
+            count += len(offsets)
+            if offsets:
+                sequences += encode_outputs(state, offsets, slots, self.tokenizer, self.prompt_style)
+        values = self._run(sequences, count)
+        return [values[begin:end] for begin, end in spans]
+
+    def _run(self, sequences: Sequence[ValueSequence], count: int) -> list[float]:
+        began = time.perf_counter()
+        unique = {sequence.ids: [] for sequence in sequences}  # type: dict[tuple[int, ...], list[ValueSequence]]
+        for sequence in sequences:
+            unique[sequence.ids].append(sequence)
+        rows = list(unique)
+        values = [math.nan] * count
+        with torch.inference_mode():
+            for batch in length_batches([len(ids) for ids in rows], self.max_batch_tokens):
+                ids = [rows[i] for i in batch]
+                outputs_BT = outputs(self.model, ids).float()
+                if self._output == "sigmoid":
+                    outputs_BT = torch.sigmoid(outputs_BT)
+                self.stats.tokens += sum(len(row) for row in ids)
+                scored: list[list[float]] = outputs_BT.tolist()
+                for row, row_values in zip(ids, scored, strict=True):
+                    for sequence in unique[row]:
+                        for position, slot in zip(sequence.positions, sequence.slots, strict=True):
+                            values[slot] = row_values[position]
+        bad = next((value for value in values if not math.isfinite(value)), None)
+        if bad is not None:
+            raise EngineError(
+                f"the value model gave {bad} for a state; its weights are broken or overflow in this precision: "
+                "train it again, or use dtype float32"
+            )
+        self.stats.sequences += len(rows)
+        self.stats.values += count
+        self.stats.seconds += time.perf_counter() - began
+        return [min(max(value, 0.0), 1.0) for value in values] if self._clamp else values
+
+
+def outputs(model: PreTrainedModel, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Returns the scalar head at every token, shape (B, T).
+
+    Rows are padded on the right. No mask is needed: in a causal model nothing before the padding sees it.
+    """
+    head = cast(torch.nn.Module, model.score)
+    hidden_BTD = features(model, ids)
+    return cast(torch.Tensor, head(hidden_BTD)).squeeze(-1)
+
+
+def features(model: PreTrainedModel, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Returns the last hidden state at every token, shape (B, T, D), rows padded on the right."""
+    longest = max(len(row) for row in ids)
+    pad = model.config.get_text_config(decoder=True).pad_token_id or 0
+    ids_BT = torch.tensor([[*row, *([pad] * (longest - len(row)))] for row in ids], device=model.device)
+    backbone: Any = getattr(model, model.base_model_prefix)
+    return cast(torch.Tensor, backbone(input_ids=ids_BT, use_cache=False).last_hidden_state)
+
+
+def check_value_head(model: PreTrainedModel) -> None:
+    """Checks that a model has one scalar output per token.
+
+    Raises:
+        ModelError: It has another head.
+    """
+    head = getattr(model, "score", None)
+    labels = getattr(model.config, "num_labels", None)
+    if not isinstance(head, torch.nn.Module) or labels != 1:
+        raise ModelError(
+            f"{type(model).__name__} is no value model: it has {labels} labels and "
+            f"{'a' if head is not None else 'no'} `score` head; one label and a `score` head are needed"
+        )
