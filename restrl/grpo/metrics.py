@@ -1,0 +1,135 @@
+"""What GRPO training logs, by name, and the append-only log of it.
+
+Every step gives one line of ``metrics.jsonl`` and one call of ``on_log``, with the same keys. Nothing is logged that is
+not defined in `METRICS`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from restrl.grpo.advantages import group_spread
+
+METRICS: dict[str, str] = {
+    "step": "Optimizer steps done, counted from 1.",
+    "reward": "Mean verifier reward of the step's completions (fraction of tests passed), in [0, 1].",
+    "reward_shaped": "Mean reward that gives the advantages: verifier reward + stop-symbol reward - trailing penalty.",
+    "reward_std": "Population standard deviation of the verifier reward within a group, mean over the groups.",
+    "frac_zero_std": "Share of groups whose shaped rewards are all equal: they give no gradient.",
+    "useful_group_share": "Share of groups whose verifier rewards differ: their gradient is about correctness. "
+    "1 - frac_zero_std - useful_group_share is the share of groups that only teach the format.",
+    "entropy": "Mean entropy of the next token at the sampling temperature, over completion tokens, in nats.",
+    "kl": "Mean KL estimate exp(d) - d - 1 with d = log pi_ref - log pi per completion token; only if beta > 0.",
+    "clip_ratio": "Share of completion tokens whose importance ratio is clipped; 0 by construction while on-policy.",
+    "completion_length": "Mean tokens of a completion, end-of-sequence token included.",
+    "truncation_share": "Share of completions cut off by max_new_tokens.",
+    "tokens_per_s": "Generated tokens per second of generate_s, over all processes.",
+    "generate_s": "Seconds of sampling.",
+    "grade_s": "Seconds the grader was busy, mostly while sampling went on.",
+    "grade_wait_s": "Seconds that the step waited for grades after sampling had ended: the visible part of grade_s.",
+    "update_s": "The rest of the step in seconds: forward, backward, optimizer and overhead.",
+    "step_s": "Seconds of the whole step: generate_s + grade_wait_s + update_s.",
+    "lr": "Learning rate of the step.",
+    "loss": "GRPO loss. Its value is near 0 while on-policy (advantages sum to 0); its gradient is what matters.",
+    "grad_norm": "Norm of the gradient before clipping to max_grad_norm.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutStats:
+    """What sampling and grading of one step gave, on one process.
+
+    Attributes:
+        verifier_PG: Verifier rewards, one row per group.
+        shaped_PG: Shaped rewards, one row per group.
+        num_tokens: Generated tokens of every completion.
+        truncated: Completions cut off by the token limit.
+        generate_s: Seconds of sampling.
+        grade_s: Seconds the grader was busy.
+        grade_wait_s: Seconds waited for grades after sampling.
+    """
+
+    verifier_PG: list[list[float]]
+    shaped_PG: list[list[float]]
+    num_tokens: list[int]
+    truncated: int
+    generate_s: float
+    grade_s: float
+    grade_wait_s: float
+
+
+def rollout_metrics(parts: Sequence[RolloutStats]) -> dict[str, float]:
+    """Returns the metrics of one step's rollout, merged over the processes (times: the slowest process)."""
+    verifier_PG = np.array([row for part in parts for row in part.verifier_PG])
+    shaped_PG = np.array([row for part in parts for row in part.shaped_PG])
+    tokens = [count for part in parts for count in part.num_tokens]
+    generate_s = max(part.generate_s for part in parts)
+    return {
+        "reward": float(verifier_PG.mean()),
+        "reward_shaped": float(shaped_PG.mean()),
+        "reward_std": float(group_spread(verifier_PG).mean()),
+        "frac_zero_std": float((np.ptp(shaped_PG, axis=1) < 1e-9).mean()),
+        "useful_group_share": float((np.ptp(verifier_PG, axis=1) > 1e-9).mean()),
+        "completion_length": sum(tokens) / len(tokens),
+        "truncation_share": sum(part.truncated for part in parts) / len(tokens),
+        "tokens_per_s": sum(tokens) / max(generate_s, 1e-9),
+        "generate_s": generate_s,
+        "grade_s": max(part.grade_s for part in parts),
+        "grade_wait_s": max(part.grade_wait_s for part in parts),
+    }
+
+
+# Names in the engine's log, and ours.
+_ENGINE_KEYS = {
+    "loss": "loss",
+    "grad_norm": "grad_norm",
+    "learning_rate": "lr",
+    "entropy": "entropy",
+    "kl": "kl",
+    "clip_ratio/region_mean": "clip_ratio",
+}
+
+
+def step_record(
+    step: int, engine_logs: Mapping[str, Any], rollout: Mapping[str, float], step_s: float
+) -> dict[str, float]:
+    """Returns the record of one step, every key of it defined in `METRICS`."""
+    record: dict[str, float] = {"step": step, **rollout}
+    record |= {ours: float(engine_logs[theirs]) for theirs, ours in _ENGINE_KEYS.items() if theirs in engine_logs}
+    record["step_s"] = step_s
+    record["update_s"] = step_s - rollout["generate_s"] - rollout["grade_wait_s"]
+    return record
+
+
+class MetricsLog:
+    """The file ``metrics.jsonl``: one line per step, no step twice, whatever was killed and resumed in between."""
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        """Opens the log and drops the steps after ``last_step``, which will be trained again."""
+        self._path = path
+        kept = [record for record in read_metrics(path) if record["step"] <= last_step]
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        os.replace(temporary, path)
+
+    def append(self, record: Mapping[str, float]) -> None:
+        """Adds one step."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(record)) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Returns the records of a log; a last line that was cut off by a kill is left out."""
+    if not path.exists():
+        return []
+    records: list[dict[str, float]] = []
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        records.append(json.loads(line))
+    return records

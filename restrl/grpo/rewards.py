@@ -1,0 +1,63 @@
+"""From completions to rewards: the verifier's reward of prefix + completion, and the shaped reward that GRPO sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from restrl.actions import finish
+from restrl.errors import GraderError
+from restrl.grading.rewards import shaped_reward
+from restrl.grpo.config import GRPOConfig
+from restrl.types import Completion, Grader, State
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The rewards of one completion.
+
+    Attributes:
+        verifier: The grader's reward of the whole program, in [0, 1].
+        shaped: ``verifier + symbol_reward * [ended with a stop symbol] - trailing_penalty * trailing characters``.
+    """
+
+    verifier: float
+    shaped: float
+
+
+def program(state: State, completion: Completion) -> str:
+    """Returns the program that is graded: initial state + prefix + completion. A cut-off one is graded as it is."""
+    return state.problem.initial_state + finish(state.code + completion.text)
+
+
+def score(
+    states: Sequence[State], completions: Sequence[Completion], grader: Grader, config: GRPOConfig
+) -> list[Score]:
+    """Grades completions in one batch.
+
+    Args:
+        states: The state that each completion continues.
+        completions: As many.
+        grader: Grades the programs.
+        config: The weights of the shaping terms.
+
+    Raises:
+        GraderError: The grader failed, or returned another number of grades. It is never turned into a reward of 0.
+    """
+    pairs = [(state.problem, program(state, completion)) for state, completion in zip(states, completions, strict=True)]
+    grades = grader.grade(pairs)
+    if len(grades) != len(pairs):
+        raise GraderError(f"the grader returned {len(grades)} grades for {len(pairs)} programs; check the grader")
+    return [
+        Score(
+            grade.reward,
+            shaped_reward(
+                grade.reward,
+                ended_with_stop=completion.finish_reason == "stop",
+                trailing_chars=len(completion.trailing),
+                symbol_reward=config.symbol_reward,
+                trailing_penalty=config.trailing_penalty,
+            ),
+        )
+        for grade, completion in zip(grades, completions, strict=True)
+    ]

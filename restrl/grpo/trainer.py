@@ -1,0 +1,402 @@
+"""Stage 1, step 4: trains the policy by GRPO on the assembled instances (ReST-RL, section 3.2), on TRL's `GRPOTrainer`.
+
+How the engine is driven, and why:
+
+1. A row of the training data is only the *name* of an instance. Prompts never reach the engine as text: it would add
+   special tokens a second time, or open a new assistant turn. `TrainingSet` gives it token ids, the same that decoding
+   uses. The prefix is part of the prompt, so it carries no loss.
+2. The order of instances over all steps is laid out beforehand (`restrl.grpo.schedule`); the engine's own sampler
+   would drop the last incomplete batch.
+3. Sampling goes through the engine's rollout hook, on the model being trained, with per-request seeds; grading runs in
+   a thread while sampling goes on. A failing grader ends the run.
+4. Every step samples afresh and updates once, so the policy that sampled is the policy that is updated.
+5. A killed run continues from its last complete checkpoint and ends in the very weights of an uninterrupted one.
+
+The engine seeds the global random number generators; `train_policy` puts them back as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import random
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+from trl.trainer.grpo_config import GRPOConfig as EngineConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+
+from restrl.errors import ConfigError, EngineError
+from restrl.grpo.checkpoints import check_identity, checkpoint_step, latest_complete, mark_complete, remove_incomplete
+from restrl.grpo.config import GRPOConfig
+from restrl.grpo.metrics import MetricsLog, read_metrics, rollout_metrics, step_record
+from restrl.grpo.report import TrainReport, read_report, summarize
+from restrl.grpo.rollout import EngineRollout, PolicyFactory, TrainingSet, VllmScorer, engine_policy, take_rewards
+from restrl.grpo.schedule import num_steps, plan_steps
+from restrl.policy.model_dir import check_model_dir, load_error, load_tokenizer
+from restrl.policy.prompting import encode_prompt, stop_strings
+from restrl.types import Grader, State
+
+OnLog = Callable[[dict[str, float]], None]
+_log = logging.getLogger(__name__)
+
+
+class StateTrainer(GRPOTrainer):
+    """TRL's trainer with prompts that are states, and checkpoints that say when they are complete."""
+
+    def __init__(self, *args: Any, data: TrainingSet, **kwargs: Any) -> None:
+        self._data = data
+        super().__init__(*args, **kwargs)
+        # It prints every record; the library logs instead.
+        self.remove_callback(PrinterCallback)
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Used where vLLM samples: row names to the tokens of their states."""
+        return [self._data.prompt_ids(int(name)) for name in prompts], None, {}
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        """Times vLLM; the project's own sampler does not come through here."""
+        begin = time.perf_counter()
+        result = super()._generate_single_turn(*args, **kwargs)
+        for scorer in self.reward_funcs:
+            if isinstance(scorer, VllmScorer):
+                scorer.generate_s = time.perf_counter() - begin
+                scorer.eos_ids = frozenset(self.eos_token_ids)
+        return result
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            mark_complete(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """No model card in checkpoints."""
+
+    def _send_telemetry(self) -> None:
+        """No telemetry."""
+
+
+class _StepLog(TrainerCallback):
+    """Turns the engine's log of a step into ours: one line of ``metrics.jsonl``, one call of ``on_log``."""
+
+    def __init__(self, rollout: EngineRollout | VllmScorer, log: MetricsLog | None, on_log: OnLog | None) -> None:
+        self._rollout = rollout
+        self._log = log
+        self._on_log = on_log
+        self._begin = 0.0
+        self._step_s = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._begin = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._step_s = time.perf_counter() - self._begin
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if logs is None or "loss" not in logs or self._rollout.last is None:
+            return
+        parts = gather_object([self._rollout.last]) if args.world_size > 1 else [self._rollout.last]
+        record = step_record(state.global_step, logs, rollout_metrics(parts), self._step_s)
+        for key in ("loss", "grad_norm"):
+            if not math.isfinite(record.get(key, 0.0)):
+                raise EngineError(
+                    f"{key} is {record[key]} at step {state.global_step}: training has diverged; "
+                    f"lower grpo.learning_rate (now {args.learning_rate:g}) and train again in an empty directory"
+                )
+        if self._log is not None:
+            self._log.append(record)
+            if self._on_log is not None:
+                self._on_log(record)
+
+
+def train_policy(
+    model: Path,
+    states: Sequence[State],
+    grader: Grader,
+    config: GRPOConfig,
+    output_dir: Path,
+    seed: int,
+    prompt_style: str = "auto",
+    on_log: OnLog | None = None,
+    *,
+    policy_factory: PolicyFactory = engine_policy,
+) -> TrainReport:
+    """Trains a policy by GRPO.
+
+    Called again on the same ``output_dir`` it continues after the last complete checkpoint, or returns the report at
+    once if the training is done.
+
+    Args:
+        model: Directory of the policy to start from.
+        states: The training instances: problems with a prefix (empty or whole actions).
+        grader: Grades prefix + completion; all completions of a part of a step in one call.
+        config: The settings.
+        output_dir: Gets ``model/`` (weights and tokenizer), ``report.json``, ``metrics.jsonl``, ``identity.json`` and,
+            while training, ``checkpoints/``.
+        seed: Of the order, the sampling and the adapters' initial weights.
+        prompt_style: How a state becomes a prompt, see `restrl.policy.prompting`.
+        on_log: Called after every step with the record that goes to ``metrics.jsonl``. What it raises ends the run.
+        policy_factory: Makes the sampler from the model being trained.
+
+    Raises:
+        ModelError: The model directory is incomplete.
+        ConfigError: No instance is left, or the settings do not fit the number of processes.
+        ArtifactError: ``output_dir`` belongs to another training run.
+        GraderError: The grader failed.
+        EngineError: Training diverged, or sampling failed.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    check_identity(output_dir, states, config, seed, prompt_style)
+    final, report_path = output_dir / "model", output_dir / "report.json"
+    if final.is_dir() and report_path.exists():
+        return read_report(report_path)
+    tokenizer = load_tokenizer(check_model_dir(model))
+    kept = _fitting(states, tokenizer, prompt_style, model, config)
+    steps = num_steps(len(kept), config.prompts_per_step, config.epochs, config.max_steps)
+    plan = plan_steps(len(kept), config.prompts_per_step, steps, seed)
+    data = TrainingSet(kept, plan, tokenizer, prompt_style, seed)
+    with _global_rng_kept(), _quiet():
+        _train(model, data, grader, config, output_dir, steps, on_log, policy_factory)
+    report = summarize(
+        read_metrics(output_dir / "metrics.jsonl"),
+        instances=len(kept),
+        dropped=len(states) - len(kept),
+        completions_per_step=config.completions_per_step,
+    )
+    report.write(report_path)
+    if config.keep_checkpoints:
+        shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
+    return report
+
+
+def _train(
+    model_dir: Path,
+    data: TrainingSet,
+    grader: Grader,
+    config: GRPOConfig,
+    output_dir: Path,
+    steps: int,
+    on_log: OnLog | None,
+    policy_factory: PolicyFactory,
+) -> None:
+    checkpoints = output_dir / "checkpoints"
+    checkpoints.mkdir(exist_ok=True)
+    args = _engine_config(config, data, checkpoints, steps)
+    if args.should_save:
+        remove_incomplete(checkpoints)
+    resume = latest_complete(checkpoints)
+    if resume is not None:
+        _log.info("continuing from %s", resume)
+    rollout: EngineRollout | VllmScorer
+    if config.generation == "vllm":
+        rollout = VllmScorer(data, grader, config)
+    else:
+        rollout = EngineRollout(data, grader, config, policy_factory)
+    last_step = checkpoint_step(resume) if resume else 0
+    log = MetricsLog(output_dir / "metrics.jsonl", last_step) if args.should_save else None
+    try:
+        trainer = _build_trainer(model_dir, data, config, args, rollout, _StepLog(rollout, log, on_log))
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        _save_model(trainer, data.tokenizer, output_dir / "model")
+    finally:
+        rollout.close()
+
+
+def _build_trainer(
+    model_dir: Path,
+    data: TrainingSet,
+    config: GRPOConfig,
+    args: EngineConfig,
+    rollout: EngineRollout | VllmScorer,
+    step_log: TrainerCallback,
+) -> StateTrainer:
+    dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+    try:
+        model = AutoModelForCausalLM.from_pretrained(str(model_dir), dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise load_error(model_dir, error) from error
+    engine = isinstance(rollout, EngineRollout)
+    return StateTrainer(
+        data=data,
+        model=model,
+        args=args,
+        reward_funcs=[take_rewards if engine else rollout],
+        rollout_func=rollout if engine else None,
+        train_dataset=Dataset.from_dict({"prompt": [str(row) for row in range(len(data.plan))]}),
+        processing_class=data.tokenizer,
+        peft_config=_lora(config),
+        callbacks=[step_log],
+    )
+
+
+def _engine_config(config: GRPOConfig, data: TrainingSet, checkpoints: Path, steps: int) -> EngineConfig:
+    """Translates our settings; everything where the engine's default differs from the paper is set."""
+    options: dict[str, Any] = {}
+    if config.generation == "vllm":
+        options = {
+            "use_vllm": True,
+            "vllm_mode": config.vllm_mode,
+            "vllm_gpu_memory_utilization": config.vllm_memory,
+            "generation_kwargs": {"stop": _common_stops(data), "include_stop_str_in_output": True},
+        }
+    processes = _world_size()
+    if config.prompts_per_step % processes:
+        raise ConfigError(
+            f"prompts_per_step is {config.prompts_per_step}; it must be a multiple of the {processes} processes"
+        )
+    local = config.completions_per_step // processes
+    micro = config.micro_batch or local
+    if local % micro:
+        raise ConfigError(
+            f"micro_batch is {micro}; it must divide the {local} completions of each of {processes} processes"
+        )
+    return EngineConfig(
+        output_dir=str(checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=local // micro,
+        num_generations=config.num_generations,
+        max_completion_length=config.max_new_tokens,
+        shuffle_dataset=False,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_scheduler,
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        beta=config.beta,
+        epsilon=config.epsilon,
+        epsilon_high=config.epsilon_high or None,
+        loss_type=config.loss_type,
+        scale_rewards=config.scale_rewards,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=0,
+        bf16=config.bf16,
+        gradient_checkpointing=config.gradient_checkpointing,
+        seed=data.seed % 2**32,
+        save_strategy="steps",
+        save_steps=config.save_every,
+        save_total_limit=config.keep_checkpoints or None,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=config.device == "cpu",
+        dataloader_pin_memory=False,
+        dataloader_num_workers=0,
+        **options,
+    )
+
+
+def _common_stops(data: TrainingSet) -> list[str]:
+    """vLLM takes one list of stop strings for a whole batch."""
+    found = {stop_strings(state, data.tokenizer, data.prompt_style) for state in data.states}
+    if len(found) > 1:
+        raise ConfigError(
+            f"generation is 'vllm', which needs the same stop strings for every problem, but there are {len(found)} "
+            "different lists; train on one problem set at a time, or set generation to 'engine'"
+        )
+    return list(found.pop())
+
+
+def _world_size() -> int:
+    from accelerate import PartialState
+
+    return int(PartialState().num_processes)
+
+
+def _lora(config: GRPOConfig) -> Any:
+    if not config.lora_rank:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+
+
+def _fitting(
+    states: Sequence[State], tokenizer: PreTrainedTokenizerBase, style: str, model_dir: Path, config: GRPOConfig
+) -> list[State]:
+    """Leaves out the states whose prompt and completion would not fit the model's context (nothing is truncated)."""
+    from transformers import AutoConfig
+
+    model_config = AutoConfig.from_pretrained(str(model_dir), local_files_only=True).get_text_config()
+    context = getattr(model_config, "max_position_embeddings", None)
+    if context is None:
+        return list(states)
+    limit = context - config.max_new_tokens
+    kept = [state for state in states if len(encode_prompt(state, tokenizer, style)) <= limit]
+    if states and not kept:
+        raise ConfigError(
+            f"none of the {len(states)} prompts fits: the model's context is {context} tokens and grpo.max_new_tokens "
+            f"is {config.max_new_tokens}; lower grpo.max_new_tokens"
+        )
+    if len(kept) < len(states):
+        _log.warning(
+            "left out %d of %d instances: prompt + %d new tokens exceed the model's context of %d tokens",
+            len(states) - len(kept),
+            len(states),
+            config.max_new_tokens,
+            context,
+        )
+    return kept
+
+
+def _save_model(trainer: StateTrainer, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
+    """Writes the trained model (adapters merged) beside its final name, then renames it."""
+    temporary = target.with_name(target.name + ".tmp")
+    if trainer.args.should_save:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)
+    unwrapped = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(unwrapped, "merge_and_unload"):
+        merged: PreTrainedModel = unwrapped.merge_and_unload()
+        if trainer.args.should_save:
+            merged.save_pretrained(temporary)
+    else:
+        # Gathers sharded weights where there are any.
+        trainer.save_model(str(temporary))
+    if trainer.args.should_save:
+        tokenizer.save_pretrained(temporary)
+        (temporary / "training_args.bin").unlink(missing_ok=True)
+        temporary.rename(target)
+
+
+@contextlib.contextmanager
+def _global_rng_kept() -> Iterator[None]:
+    """Restores the global random number generators, which the engine seeds."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences the engine's progress bars and its notices about its own interfaces, which no user can act on."""
+    bars = is_progress_bar_enabled()
+    disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*rollout_func.*", category=UserWarning)
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
+        try:
+            yield
+        finally:
+            if bars:
+                enable_progress_bar()
