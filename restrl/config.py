@@ -23,7 +23,7 @@ RECIPES_DIR = Path(__file__).parent / "recipes"
 SECTIONS: dict[str, str] = {
     "run": "restrl.stages:RunConfig",
     "problems": "restrl.stages:ProblemsConfig",
-    "policy": "restrl.policy.config:PolicyConfig",
+    "policy": "restrl.policy:PolicyConfig",
     "sample": "restrl.stages:SampleConfig",
     "rest": "restrl.rest.assembly:RestConfig",
     "grpo": "restrl.grpo.config:GRPOConfig",

@@ -1,0 +1,208 @@
+"""The command: parses, calls the pipeline, prints. Exit codes: 0 done, 2 the user's input is wrong, 1 anything else."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from restrl.errors import RestRLError, UserError
+
+STAGE_HELP = {
+    "sample": "sample and grade solutions of the training problems",
+    "assemble": "filter the problems and assemble training instances",
+    "train-policy": "train the policy by GRPO from the assembled instances",
+    "collect-values": "collect values of states by tree search with real rewards",
+    "train-value": "train the value model on the collected values",
+    "evaluate": "decode the held-out problems by every method and grade the answers",
+    "report": "write the table, the figures and the page",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the whole command."""
+    parser = _Parser(prog="restrl", description="ReST-RL: train a code model on its own graded solutions, decode by value")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    run = commands.add_parser("run", help="the whole loop; without a recipe, the embedded starter")
+    _recipe_arguments(run)
+    run.set_defaults(handler=_run)
+    for name, text in STAGE_HELP.items():
+        stage = commands.add_parser(name, help=text, description=f"One stage on a run directory: {text}.")
+        _recipe_arguments(stage)
+        stage.set_defaults(handler=_run, stage=name)
+    _add_tools(commands)
+    return parser
+
+
+def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", nargs="?", help="a TOML file or the name of a shipped recipe (default: starter)")
+    parser.add_argument("--out", type=Path, help="the run directory (default: runs/NAME)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
+    parser.add_argument("--dry-run", action="store_true", help="check and print the resolved recipe, and stop")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(stage=None)
+
+
+def _add_tools(commands: Any) -> None:
+    solve = commands.add_parser("solve", help="print the best program for one problem")
+    solve.add_argument("--problem", required=True, help="a JSONL file with one problem, SET:ID, or - for standard input")
+    solve.add_argument("--policy", required=True, type=Path, help="a causal language model directory")
+    solve.add_argument("--value-model", type=Path, help="a value model directory")
+    solve.add_argument("--decoder", help="sample, best-of-n or vm-mcts (default: vm-mcts with a value model, else sample)")
+    solve.add_argument("--budget", type=int, default=30, help="completions to sample (default: 30)")
+    solve.add_argument("--seed", type=int, default=0)
+    solve.add_argument("--max-new-tokens", type=int, default=512, help="tokens per completion (default: 512)")
+    solve.add_argument("--temperature", type=float, default=0.7)
+    solve.add_argument("--json", action="store_true", help="the program, its value and the costs as JSON")
+    solve.set_defaults(handler=_tool("solve"))
+    grade = commands.add_parser("grade", help="grade a samples file")
+    grade.add_argument("--problems", required=True, help="a problem set's name or a JSONL file")
+    grade.add_argument("--samples", required=True, type=Path, help="JSONL: task_id or problem_id, solution or completion")
+    grade.add_argument("--out", required=True, type=Path, help="JSONL with one record per sample")
+    grade.add_argument("--require", default="", help="isolation layers that must be in force, separated by commas")
+    grade.add_argument("--count", type=int, default=0, help="problems to take from a generated set (0 = its default)")
+    grade.add_argument("--json", action="store_true", help="print the summary as JSON")
+    grade.add_argument("--quiet", action="store_true", help="no progress")
+    grade.set_defaults(handler=_tool("grade"))
+    problems = commands.add_parser("problems", help="list, show or validate problem sets")
+    actions = problems.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser, required=True)
+    actions.add_parser("list", help="the problem sets, or the problems of one").add_argument("set", nargs="?")
+    actions.add_parser("show", help="one problem, whole").add_argument("id")
+    validate = actions.add_parser("validate", help="run the canonical solutions of a set or a file")
+    validate.add_argument("set")
+    for action in actions.choices.values():
+        action.add_argument("--count", type=int, default=0, help="problems to take from a generated set")
+        action.add_argument("--json", action="store_true")
+    problems.set_defaults(handler=_tool("problems"))
+    starter = commands.add_parser("starter", help="the embedded default")
+    starter_actions = starter.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser, required=True)
+    build = starter_actions.add_parser("build", help="remake the embedded checkpoint from nothing")
+    build.add_argument("--out", type=Path, required=True, help="the model directory to make")
+    build.add_argument("--seed", type=int, default=0)
+    build.add_argument("--steps", type=int, default=0, help="training steps (0 = those of the embedded checkpoint)")
+    build.add_argument("--quiet", action="store_true", help="no progress")
+    starter.set_defaults(handler=_tool("starter"))
+    doctor = commands.add_parser("doctor", help="probe what isolation and hardware this machine offers")
+    doctor.add_argument("--json", action="store_true")
+    doctor.set_defaults(handler=_tool("doctor"))
+
+
+def _tool(name: str) -> Callable[[argparse.Namespace], int]:
+    def handler(args: argparse.Namespace) -> int:
+        from restrl import tools
+
+        command: Callable[[argparse.Namespace], int] = tools.TOOLS[name]
+        return command(args)
+
+    return handler
+
+
+def _run(args: argparse.Namespace) -> int:
+    from restrl.artifacts import open_run, read_manifest
+    from restrl.config import changed_keys, load_recipe, recipe_from_dict
+    from restrl.console import console_progress
+
+    manifest = read_manifest(args.out) if args.out is not None else None
+    if args.recipe is None and manifest is not None:
+        where = f"manifest of {args.out}"
+        recipe = recipe_from_dict(manifest["recipe"], name=manifest["name"], where=where)
+        changed = load_overrides(recipe.to_dict(), args.overrides)
+        recipe = recipe_from_dict(changed, name=manifest["name"], where="--set")
+    else:
+        recipe = load_recipe(args.recipe, args.overrides)
+    if args.dry_run:
+        if manifest is not None:
+            for key, old, new in changed_keys(manifest["recipe"], recipe.to_dict()):
+                print(f"# {key}: {old!r} in {args.out}, {new!r} here")
+        print(recipe.to_toml(), end="")
+        return 0
+    out = args.out or Path("runs") / recipe.name
+    _use_threads(recipe)
+    from restrl import pipeline
+
+    pipeline.check(recipe)
+    progress = console_progress(args.quiet)
+    with open_run(out, recipe.to_dict(), recipe.to_toml(), recipe.name) as run:
+        with pipeline.Pipeline(run, recipe, progress) as stages:
+            result = stages.run(args.stage)
+    if args.json:
+        print(json.dumps(result.data, ensure_ascii=False))
+    else:
+        print(result.text)
+    return 0
+
+
+def load_overrides(recipe: dict[str, dict[str, Any]], overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Applies ``--set`` flags to a resolved recipe."""
+    from restrl.config import parse_override
+
+    tables = {section: dict(values) for section, values in recipe.items()}
+    for flag in overrides:
+        section, key, value = parse_override(flag)
+        tables.setdefault(section, {})[key] = value
+    return tables
+
+
+def _use_threads(recipe: Any) -> None:
+    """Sets the thread counts before the numerical libraries load."""
+    threads = recipe.to_dict()["run"]["threads"] or os.cpu_count() or 1
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, str(threads))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    for variable, value in {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }.items():
+        os.environ.setdefault(variable, value)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.version:
+        from importlib.metadata import version
+
+        print(f"restrl {version('restrl')}")
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return 0
+    try:
+        code: int = args.handler(args)
+        return code
+    except UserError as error:
+        print(f"restrl: {error}", file=sys.stderr)
+        return 2
+    except RestRLError as error:
+        print(f"restrl: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        print("restrl: stopped; the same command continues where it was", file=sys.stderr)
+        return 130
+
+
+__all__ = ["build_parser", "main"]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""The whole loop: one function per stage, each reads artifacts, calls a part, writes artifacts.
+
+Stages run in this order; one that is done is skipped, one that was interrupted continues::
+
+    iteration-K/sample -> iteration-K/assemble -> (iteration-1/spread) -> iteration-K/train-policy      K = 1..iterations
+    values-base/collect -> values-base/train, values-trained/collect -> values-trained/train
+    evaluate/POLICY-METHOD -> report
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from restrl.artifacts import RunDirectory
+from restrl.config import Recipe
+from restrl.pipeline import evaluating, reporting, training, values
+from restrl.pipeline.context import Context, load_problem_sets, policy_path
+from restrl.policy import PolicyConfig
+from restrl.progress import Progress
+from restrl.stages import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command prints: text for people, data for programs."""
+
+    text: str
+    data: dict[str, Any]
+
+
+def check(recipe: Recipe) -> None:
+    """Checks everything that can be checked before a model is loaded or a directory is made."""
+    from restrl.policy.model_dir import check_model_dir
+
+    config = recipe.section("policy", PolicyConfig)
+    if config.engine == "transformers":
+        check_model_dir(policy_path(config))
+    load_problem_sets(recipe)
+
+
+class Pipeline:
+    """Runs stages on a run directory; a context manager, so that the grader's processes end with it."""
+
+    def __init__(self, run: RunDirectory, recipe: Recipe, progress: Progress) -> None:
+        self.context = Context(run, recipe, progress)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.context.close()
+
+    def run(self, stage: str | None = None) -> Result:
+        """Runs one kind of stage (for every iteration or policy that it has), or the whole loop."""
+        context = self.context
+        iterations = range(1, context.recipe.section("run", RunConfig).iterations + 1)
+        tags = values.tags(context)
+        for iteration in iterations:
+            if stage in (None, "sample"):
+                training.sample(context, iteration)
+            if stage in (None, "assemble"):
+                training.assemble_instances(context, iteration)
+                if iteration == 1:
+                    training.measure_spread(context, iteration)
+            if stage in (None, "train-policy"):
+                training.train(context, iteration)
+            elif not context.run.is_done(f"iteration-{iteration}/train-policy"):
+                # A later iteration starts from the policy that this one still has to train.
+                break
+        for tag in tags:
+            if stage in (None, "collect-values"):
+                values.collect(context, tag)
+            if stage in (None, "train-value"):
+                values.train(context, tag)
+        if stage in (None, "evaluate"):
+            evaluating.evaluate(context)
+        if stage in (None, "report"):
+            return Result(*reporting.report(context))
+        return Result(f"{stage}: done; see {context.run.path}", {"stage": stage, "out": str(context.run.path)})

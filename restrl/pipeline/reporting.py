@@ -1,0 +1,178 @@
+"""The report stage: reads every artifact of a run and writes the table, the figures and the page."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from restrl.artifacts import file_digest, read_jsonl
+from restrl.evaluation.results import EvaluationResult
+from restrl.pipeline.context import Context
+from restrl.pipeline.evaluating import METHOD_NAMES, read_evaluations
+from restrl.report import write_report
+from restrl.report.data import (
+    BudgetCurve,
+    CalibrationBin,
+    DepthError,
+    Example,
+    ReportData,
+    Row,
+    Spread,
+    ValueReport,
+    curve_from,
+    row_from,
+)
+from restrl.report.tables import console_table
+from restrl.rest.assembly import RestConfig
+from restrl.stages import EvaluateConfig, SampleConfig
+
+# (row, policy, method, one sample): one sample per problem is measured with all independent samples of best-of-n.
+ROWS: tuple[tuple[str, str, str, bool], ...] = (
+    ("base", "base", "best_of_n", True),
+    ("ReST-GRPO", "trained", "best_of_n", True),
+    ("best-of-n", "base", "best_of_n", False),
+    ("VM-MCTS", "base", "vm_mcts", False),
+    ("ReST-GRPO + best-of-n", "trained", "best_of_n", False),
+    ("ReST-RL", "trained", "vm_mcts", False),
+)
+NUM_EXAMPLES = 3
+
+
+def report(context: Context) -> tuple[str, dict[str, Any]]:
+    """Writes ``report/`` and returns the table as text and the results as data."""
+    data = collect(context)
+    out = context.run.path / "report"
+    with context.run.stage("report"):
+        write_report(data, out)
+    return f"{console_table(data)}\nreport: {out / 'report.html'}", json.loads((out / "results.json").read_text())
+
+
+def collect(context: Context) -> ReportData:
+    """Reads a run's artifacts into plain report data."""
+    evaluations = read_evaluations(context)
+    settings = context.recipe.section("evaluate", EvaluateConfig)
+    stages: Mapping[str, Any] = context.run.manifest["stages"]
+    return ReportData(
+        title=f"ReST-RL: {context.recipe.name}",
+        recipe=context.recipe.to_toml(),
+        rows=tuple(_rows(evaluations, stages)),
+        num_problems=len(next(iter(evaluations.values())).problems),
+        confidence=settings.confidence,
+        spread=_spread(context),
+        training=tuple(_training(context)),
+        value=_value(context),
+        curves=tuple(_curves(evaluations)),
+        environment=_environment(context),
+        timings={name: entry["seconds"] for name, entry in stages.items() if name != "report"},
+        examples=tuple(_examples(context, evaluations)),
+        notes=tuple(_notes(context)),
+    )
+
+
+def _rows(evaluations: Mapping[tuple[str, str], EvaluationResult], stages: Mapping[str, Any]) -> list[Row]:
+    base = evaluations.get(("base", "best_of_n")) or evaluations.get(("base", "sample"))
+    rows = []
+    for name, tag, method, single in ROWS:
+        result = evaluations.get((tag, method)) or (evaluations.get((tag, "sample")) if single else None)
+        if result is not None:
+            rows.append(row_from(name, result, None if name == "base" else base, single=single))
+    return rows
+
+
+def _curves(evaluations: Mapping[tuple[str, str], EvaluationResult]) -> list[BudgetCurve]:
+    return [
+        curve_from(f"{METHOD_NAMES[method]}, {tag} policy", result)
+        for (tag, method), result in evaluations.items()
+        if method != "sample"
+    ]
+
+
+def _spread(context: Context) -> Spread | None:
+    path = context.run.path / "iteration-1/spread.json"
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text())
+    sigma_0 = context.recipe.section("rest", RestConfig).sigma_0
+    return Spread(tuple(record["before"]["std"]), tuple(record["after"]["std"]), sigma_0)
+
+
+def _training(context: Context) -> list[dict[str, float]]:
+    records: list[dict[str, float]] = []
+    for iteration in range(1, context.settings.iterations + 1):
+        path = context.run.path / f"iteration-{iteration}/policy/metrics.jsonl"
+        if path.exists():
+            offset = records[-1]["step"] if records else 0
+            records += [{**record, "step": record["step"] + offset} for record in read_jsonl(path)]
+    return records
+
+
+def _value(context: Context) -> ValueReport | None:
+    for tag in ("trained", "base"):
+        path = context.run.path / f"values-{tag}/report.json"
+        if path.exists():
+            return _value_report(json.loads(path.read_text()))
+    return None
+
+
+def _value_report(record: Mapping[str, Any]) -> ValueReport:
+    return ValueReport(
+        mse=record["validation_mse"],
+        baseline_mse=record["baseline_mse"],
+        bins=tuple(CalibrationBin(item["predicted"], item["observed"], item["count"]) for item in record["calibration"]),
+        depths=tuple(
+            DepthError(item["depth"], item["mse"], item["baseline_mse"], item["count"]) for item in record["depths"]
+        ),
+    )
+
+
+def _environment(context: Context) -> dict[str, str]:
+    manifest = context.run.manifest
+    return {
+        **{f"{name} version": version for name, version in manifest["versions"].items()},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        "device": context.policy_config.device,
+        "seed": str(context.seed),
+        "training samples per problem": str(context.recipe.section("sample", SampleConfig).num_samples),
+        "base policy (sha256)": file_digest(context.base_policy)[:16],
+    }
+
+
+def _examples(context: Context, evaluations: Mapping[tuple[str, str], EvaluationResult]) -> list[Example]:
+    """One problem that changes hands between the methods says more than three that do not."""
+    problems = {problem.id: problem for problem in context.problems.held_out}
+    shown = [key for key in (("base", "best_of_n"), ("base", "vm_mcts"), ("trained", "vm_mcts")) if key in evaluations]
+    if not shown:
+        return []
+    by_problem: dict[str, list[Example]] = {}
+    for tag, method in shown:
+        for result in evaluations[tag, method].problems:
+            answer = result.answer(result.budget)
+            if answer is None:
+                continue
+            problem = problems[result.problem_id]
+            program = problem.initial_state + answer.code
+            name = f"{METHOD_NAMES[method]}, {tag} policy"
+            example = Example(problem.id, problem.statement, program, answer.reward, answer.passed, name)
+            by_problem.setdefault(problem.id, []).append(example)
+    telling = [group for group in by_problem.values() if len({example.passed for example in group}) > 1]
+    chosen = (telling or list(by_problem.values()))[:NUM_EXAMPLES]
+    return [example for group in chosen for example in group]
+
+
+def _notes(context: Context) -> list[str]:
+    notes = []
+    layers = context.run.manifest.get("grading_layers")
+    if layers is not None:
+        notes.append("Programs were graded under these isolation layers: " + (", ".join(layers) or "none") + ".")
+    if context.recipe.section("evaluate", EvaluateConfig).split == "validation":
+        notes.append("These numbers are of the validation split: use them to choose settings, not as a final result.")
+    return notes
+
+
+def value_model_dir(context: Context, tag: str) -> Path:
+    """Directory of the value model of a policy."""
+    return context.run.need(f"values-{tag}/model", "train-value")

@@ -1,0 +1,189 @@
+"""Stage 1, ReST-GRPO (paper, section 3.2): sample and grade, filter and assemble, train."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any
+
+from restrl.actions import finish
+from restrl.artifacts import dump_json, dump_jsonl, read_jsonl, write_atomic
+from restrl.grpo.config import GRPOConfig
+from restrl.pipeline.context import Context
+from restrl.rest.assembly import RestConfig, Sample, assemble
+from restrl.seeds import derive_seed
+from restrl.stages import EvaluateConfig, SampleConfig
+from restrl.types import Completion, Grade, Policy, Problem, SampleRequest, State
+
+
+def input_policy(context: Context, iteration: int) -> Path:
+    """Directory of the policy that an iteration samples from and trains."""
+    if iteration == 1:
+        return context.base_policy
+    return context.run.need(f"iteration-{iteration - 1}/policy/model", "train-policy")
+
+
+def sample_and_grade(
+    context: Context, policy: Policy, states: Sequence[State], n: int, seeds: Sequence[int]
+) -> list[list[tuple[Completion, Grade]]]:
+    """Samples ``n`` completions from each state and grades ``state + completion``."""
+    requests = [SampleRequest(state, n, seed) for state, seed in zip(states, seeds, strict=True)]
+    completions = policy.sample(requests, context.params)
+    pairs = [
+        (state.problem, state.problem.initial_state + finish(state.code + completion.text))
+        for state, group in zip(states, completions, strict=True)
+        for completion in group
+    ]
+    grades = iter(context.grader.grade(pairs))
+    return [[(completion, next(grades)) for completion in group] for group in completions]
+
+
+def sample(context: Context, iteration: int) -> None:
+    """Draws N solutions per training problem from the current policy and grades them (step 1)."""
+    name = f"iteration-{iteration}/sample"
+    if context.run.is_done(name):
+        return
+    n = context.recipe.section("sample", SampleConfig).num_samples
+    problems = context.problems.train
+    directory = input_policy(context, iteration)
+    with context.run.stage(name, {"policy": directory}), context.policy(directory) as policy:
+
+        def make(chunk: Sequence[Problem], index: int) -> list[dict[str, Any]]:
+            states = [State(problem) for problem in chunk]
+            seeds = [derive_seed(context.seed, "sample", iteration, problem.id) for problem in chunk]
+            groups = sample_and_grade(context, policy, states, n, seeds)
+            return [
+                {"problem_id": problem.id, "samples": [_sample_record(*pair) for pair in group]}
+                for problem, group in zip(chunk, groups, strict=True)
+            ]
+
+        context.progress.start(f"iteration {iteration}: sample and grade", len(problems))
+        context.run.table(
+            f"iteration-{iteration}/samples.jsonl", problems, context.settings.chunk_size, make, context.progress.advance
+        )
+        context.progress.finish()
+
+
+def _sample_record(completion: Completion, grade: Grade) -> dict[str, Any]:
+    return {
+        "code": finish(completion.text) if completion.finish_reason == "stop" else completion.text,
+        "finished": completion.finish_reason == "stop",
+        "reward": grade.reward,
+        "passed": grade.passed,
+        "verdicts": [verdict.verdict for verdict in grade.verdicts],
+        "num_tokens": completion.num_tokens,
+    }
+
+
+def read_samples(path: Path) -> dict[str, list[Sample]]:
+    """Reads a table of graded samples."""
+    return {
+        record["problem_id"]: [Sample(item["code"], item["reward"], item["finished"]) for item in record["samples"]]
+        for record in read_jsonl(path)
+    }
+
+
+def assemble_instances(context: Context, iteration: int) -> None:
+    """Filters the problems and assembles training instances (steps 2 and 3)."""
+    name = f"iteration-{iteration}/assemble"
+    if context.run.is_done(name):
+        return
+    folder = context.run.path / f"iteration-{iteration}"
+    path = context.run.need(f"iteration-{iteration}/samples.jsonl", "sample")
+    with context.run.stage(name, {"samples": path}):
+        samples = read_samples(path)
+        config = context.recipe.section("rest", RestConfig)
+        assembly = assemble(samples, config, derive_seed(context.seed, "assemble", iteration))
+        write_atomic(folder / "instances.jsonl", dump_jsonl([dataclasses.asdict(item) for item in assembly.instances]))
+        write_atomic(folder / "assembly.jsonl", dump_jsonl([dataclasses.asdict(item) for item in assembly.stats]))
+        kept = sum(item.kept for item in assembly.stats)
+        context.progress.note(
+            f"iteration {iteration}: {kept} of {len(assembly.stats)} problems kept, {len(assembly.instances)} instances"
+        )
+
+
+def read_instances(context: Context, iteration: int) -> list[State]:
+    """Returns the states that training starts from."""
+    path = context.run.need(f"iteration-{iteration}/instances.jsonl", "assemble")
+    problems = context.problems.training
+    return [State(problems[record["problem_id"]], record["prefix"]) for record in read_jsonl(path)]
+
+
+def measure_spread(context: Context, iteration: int = 1) -> None:
+    """Measures the reward spread of groups before and after assembly (paper, the figure on reward variance).
+
+    Before: the groups of the sampling stage, one per training problem. After: groups of the same size sampled by the same
+    policy from assembled instances, evenly spaced over the set.
+    """
+    limit = context.recipe.section("evaluate", EvaluateConfig).spread_instances
+    name = f"iteration-{iteration}/spread"
+    if limit == 0 or context.run.is_done(name):
+        return
+    folder = context.run.path / f"iteration-{iteration}"
+    states = read_instances(context, iteration)
+    step = max(1, len(states) // limit)
+    chosen = states[::step][:limit]
+    n = context.recipe.section("sample", SampleConfig).num_samples
+    directory = input_policy(context, iteration)
+    with context.run.stage(name), context.policy(directory) as policy:
+
+        def make(chunk: Sequence[State], index: int) -> list[dict[str, Any]]:
+            seeds = [derive_seed(context.seed, "spread", state.problem.id, state.code) for state in chunk]
+            groups = sample_and_grade(context, policy, chunk, n, seeds)
+            return [
+                {"problem_id": state.problem.id, "prefix": state.code, "rewards": [grade.reward for _, grade in group]}
+                for state, group in zip(chunk, groups, strict=True)
+            ]
+
+        context.progress.start(f"iteration {iteration}: reward spread", len(chosen))
+        after = context.run.table(
+            f"iteration-{iteration}/spread-groups.jsonl", chosen, context.settings.chunk_size, make, context.progress.advance
+        )
+        context.progress.finish()
+    before = [[item.reward for item in group] for group in read_samples(folder / "samples.jsonl").values()]
+    write_atomic(
+        folder / "spread.json",
+        dump_json({"before": _spread(before), "after": _spread([record["rewards"] for record in after]), "group_size": n}),
+    )
+
+
+def _spread(groups: Sequence[Sequence[float]]) -> dict[str, Any]:
+    stds = [round(pstdev(group), 6) for group in groups]
+    return {"std": stds, "mean_std": fmean(stds), "mean_reward": fmean([fmean(group) for group in groups])}
+
+
+def train(context: Context, iteration: int) -> None:
+    """Trains the policy by GRPO from the assembled instances (step 4)."""
+    name = f"iteration-{iteration}/train-policy"
+    if context.run.is_done(name):
+        return
+    from restrl.grpo.trainer import train_policy
+
+    states = read_instances(context, iteration)
+    directory = input_policy(context, iteration)
+    config = context.recipe.section("grpo", GRPOConfig)
+    started = False
+
+    def on_log(metrics: Mapping[str, float]) -> None:
+        nonlocal started
+        total = int(metrics.get("total_steps", 0))
+        if not started:
+            context.progress.start(f"iteration {iteration}: GRPO", total)
+            context.progress.advance(int(metrics["step"]) - 1)
+            started = True
+        context.progress.advance(1, reward=metrics["reward"], std=metrics["reward_std"])
+
+    with context.run.stage(name, {"policy": directory, "instances": context.run.path / f"iteration-{iteration}/instances.jsonl"}):
+        train_policy(
+            directory,
+            states,
+            context.grader,
+            config,
+            context.run.path / f"iteration-{iteration}/policy",
+            derive_seed(context.seed, "grpo", iteration) % (1 << 31),
+            context.policy_config.prompt_style,
+            on_log,
+        )
+        context.progress.finish()

@@ -1,0 +1,83 @@
+"""Stage 2, the value model (paper, section 3.3): collect values by tree search with real rewards, train on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from restrl.artifacts import read_jsonl
+from restrl.pipeline.context import Context
+from restrl.seeds import derive_seed
+from restrl.stages import EvaluateConfig
+from restrl.types import Problem
+from restrl.value.collect import CollectConfig, collect_values
+from restrl.value.config import ValueConfig
+from restrl.value.targets import Trajectory
+
+
+def tags(context: Context) -> tuple[str, ...]:
+    """Which policies get a value model of their own: a value belongs to a policy (V^pi)."""
+    wanted = context.recipe.section("evaluate", EvaluateConfig).values_for
+    if context.settings.iterations == 0:
+        return ("base",)
+    return ("base", "trained") if wanted == "both" else (wanted,)
+
+
+def collect(context: Context, tag: str) -> None:
+    """Searches training problems with real rewards and writes one trajectory of value targets per program."""
+    name = f"values-{tag}/collect"
+    if context.run.is_done(name):
+        return
+    problems = context.problems.value
+    directory = context.policy_dir(tag)
+    config = context.recipe.section("collect", CollectConfig)
+    with context.run.stage(name, {"policy": directory}), context.policy(directory) as policy:
+
+        def make(chunk: Sequence[Problem], index: int) -> list[dict[str, Any]]:
+            seed = derive_seed(context.seed, "collect", tag)
+            trees = collect_values(chunk, policy, context.grader, config, seed, params=context.params)
+            return [trajectory.to_json() for tree in trees for trajectory in tree.trajectories]
+
+        context.progress.start(f"{tag} policy: collect values", len(problems))
+        context.run.table(
+            f"values-{tag}/trajectories.jsonl", problems, context.settings.chunk_size, make, context.progress.advance
+        )
+        context.progress.finish()
+
+
+def train(context: Context, tag: str) -> None:
+    """Trains the value model of a policy, starting from the policy's own weights."""
+    name = f"values-{tag}/train"
+    if context.run.is_done(name):
+        return
+    from restrl.value.train import train_value_model
+
+    path = context.run.need(f"values-{tag}/trajectories.jsonl", "collect-values")
+    directory = context.policy_dir(tag)
+    trajectories = [Trajectory.from_json(record) for record in read_jsonl(path)]
+    started = False
+
+    def on_log(metrics: Mapping[str, float]) -> None:
+        nonlocal started
+        if not started:
+            context.progress.start(f"{tag} policy: train the value model", int(metrics.get("total_steps", 0)))
+            started = True
+        if "loss" in metrics:
+            context.progress.advance(1, loss=metrics["loss"])
+
+    with context.run.stage(name, {"policy": directory, "trajectories": path}):
+        report = train_value_model(
+            directory,
+            trajectories,
+            context.problems.training,
+            context.recipe.section("value", ValueConfig),
+            context.run.path / f"values-{tag}",
+            derive_seed(context.seed, "value", tag) % (1 << 31),
+            context.policy_config.prompt_style,
+            on_log,
+        )
+        context.progress.finish()
+        context.progress.note(
+            f"{tag} policy: value model's validation error {report.validation_mse:.4f}, "
+            f"{report.baseline_mse:.4f} for the mean alone"
+        )
