@@ -61,7 +61,7 @@ def draw_results(data: ReportData) -> Figure | None:
             axes.plot([value.mean], [y], marker, color=shade, markerfacecolor=face, markersize=6.5 if offset < 0 else 5)
         axes.text(1.02, position, f"{row.pass_at_1.mean:.3f}", va="center", color=shade, weight="bold", clip_on=False)
     axes.axvline(data.rows[0].pass_at_1.mean, color=colour("muted"), linewidth=0.8, linestyle=(0, (2, 3)))
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [theme.label(name) for name in names])
     axes.tick_params(axis="y", labelcolor=colour("ink"), labelsize=11)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, 1)
@@ -233,7 +233,7 @@ def _draw_curve(axes: Axes, curve: BudgetCurve, shade: str, last: int) -> tuple[
         axes.fill_between(x, low, high, color=shade, alpha=0.13, linewidth=0)
         axes.plot(x, y, color=shade)
         axes.plot([x[-1]], [y[-1]], "o", color=shade, markersize=4, clip_on=False)
-    return curve.method, y[-1], shade
+    return theme.label(curve.method), y[-1], shade
 
 
 def best_oracle(curves: Sequence[BudgetCurve]) -> BudgetCurve | None:

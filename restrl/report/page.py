@@ -14,7 +14,7 @@ from restrl.report.captions import FIGURES
 from restrl.report.data import Example, ReportData, Row
 from restrl.report.style import CSS
 from restrl.report.tables import HEADER, NUMERIC, duration, headline, intervals_note, row_cells
-from restrl.report.theme import COLOURS, method_colours
+from restrl.report.theme import COLOURS, method_colours, printable
 
 # The default policy of the page forbids every request, so that a hole in the escaping would still load nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -224,6 +224,4 @@ def _class(column: int) -> str:
 
 
 def _text(text: str) -> str:
-    # Control characters have no place in HTML; line breaks and tabs stay.
-    visible = "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
-    return html.escape(visible, quote=True)
+    return html.escape(printable(text), quote=True)

@@ -97,9 +97,24 @@ def method_colours(names: Sequence[str]) -> dict[str, str]:
     return chosen
 
 
+def printable(text: str) -> str:
+    """Returns text without the control characters that neither HTML nor SVG can hold; line breaks and tabs stay."""
+    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
+
+
+def label(name: str) -> str:
+    """Returns a name as a label that leaves room for the drawing: printable, on one line, at most 22 characters.
+
+    >>> label("a method with quite a long name")
+    'a method with quite a…'
+    """
+    text = " ".join(printable(name).split())
+    return text if len(text) <= 22 else text[:21].rstrip() + "…"
+
+
 def new_figure(height_inches: float) -> Figure:
     """Returns an empty figure of the common width."""
-    return Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+    return Figure(figsize=(WIDTH_INCHES, height_inches))
 
 
 def spread_labels(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -119,12 +134,14 @@ def spread_labels(positions: Sequence[float], gap: float, low: float, high: floa
     blocks: list[list[int]] = []
     for index in order:
         blocks.append([index])
-        while len(blocks) > 1 and _top(blocks[-2], positions, gap) + gap > _bottom(blocks[-1], positions, gap):
+        while len(blocks) > 1:
+            below, above = (_start(block, positions, gap, low, high) for block in blocks[-2:])
+            if below + gap * len(blocks[-2]) <= above:
+                break
             blocks[-2:] = [blocks[-2] + blocks[-1]]
     placed = [0.0] * len(positions)
     for block in blocks:
-        start = _bottom(block, positions, gap)
-        start = max(low, min(start, high - gap * (len(block) - 1)))
+        start = _start(block, positions, gap, low, high)
         for step, index in enumerate(block):
             placed[index] = round(start + step * gap, 12)
     return placed
@@ -154,9 +171,8 @@ def label_line_ends(axes: Axes, x: float, ends: Sequence[tuple[str, float, str]]
         )
 
 
-def _top(block: Sequence[int], positions: Sequence[float], gap: float) -> float:
-    return _bottom(block, positions, gap) + gap * (len(block) - 1)
-
-
-def _bottom(block: Sequence[int], positions: Sequence[float], gap: float) -> float:
-    return sum(positions[index] for index in block) / len(block) - gap * (len(block) - 1) / 2
+def _start(block: Sequence[int], positions: Sequence[float], gap: float, low: float, high: float) -> float:
+    """Returns the position of a block's first label: centred on what its members want, inside the limits."""
+    span = gap * (len(block) - 1)
+    centred = sum(positions[index] for index in block) / len(block) - span / 2
+    return max(low, min(centred, high - span))

@@ -8,10 +8,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from restrl.report.captions import FIGURES
 from restrl.report.data import ReportData, to_plain
@@ -60,12 +62,16 @@ def render_figure(name: str, data: ReportData) -> dict[str, bytes] | None:
         name: One of `restrl.report.captions.FIGURES`.
         data: What the report shows.
     """
-    with mpl.rc_context():
+    with mpl.rc_context(), warnings.catch_warnings():
+        # A method may be named in a script that matplotlib's own font lacks; browsers have fonts for it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
         figure = FIGURES[name].draw(data)
         if figure is None:
             return None
+        # Once for both formats: a figure that owns its layout engine would be laid out and drawn twice for each.
+        ConstrainedLayoutEngine().execute(figure)
         return {"svg": _bytes(figure, "svg"), "png": _bytes(figure, "png")}
 
 
