@@ -21,6 +21,9 @@ class DecodeConfig:
     c: float = setting(0.1, "search: weight of exploration in UCT", low=0.0, paper=0.1)
     eps: float = setting(0.1, "search: added to a child's visits in UCT", above=0.0, paper=0.1)
     reuse_suffixes: bool = setting(True, "search: let the rest of an earlier completion stand in for a new one")
+    adaptive_width: bool = setting(
+        False, "search: let UCT choose to sample an expanded state again, as one more child", paper=False
+    )
     leaves_in_flight: int = setting(1, "search: leaves of one tree that are expanded at once", low=1, paper=1)
     window: int = setting(64, "problems decoded together in one batch", low=1)
     overlap: bool = setting(False, "sample for half of the problems while the other half is scored")
@@ -35,5 +38,6 @@ class DecodeConfig:
             eps=self.eps,
             backup="completions" if self.method == "orm_mcts" else "children",
             reuse_suffixes=self.reuse_suffixes,
+            adaptive_width=self.adaptive_width,
             leaves_in_flight=self.leaves_in_flight,
         )

@@ -25,6 +25,9 @@ class SearchConfig:
         choices=("children", "completions"),
     )
     reuse_suffixes: bool = setting(True, "let the rest of an earlier completion stand in for a new one")
+    adaptive_width: bool = setting(
+        False, "let UCT choose to sample an expanded state again, as one more child (after AB-MCTS)", paper=False
+    )
     leaves_in_flight: int = setting(1, "leaves of one tree that are expanded at once", low=1, paper=1)
 
     def __post_init__(self) -> None:

@@ -67,12 +67,13 @@ Want = SampleWant | ValueWant | RewardWant
 
 @dataclass(slots=True)
 class _Expansion:
-    """A leaf under way: where, how many new completions, and what was sampled."""
+    """A leaf under way: where, how many new completions, what was sampled, and which completions move on from here."""
 
     node: Node
     n: int
     want_id: int | None
     draws: list[Draw] = field(default_factory=list)
+    movers: list[Draw] = field(default_factory=list)
 
 
 class SearchTree:
@@ -235,7 +236,7 @@ class SearchTree:
                 if self._round:
                     return
                 node = self._select_again()
-                self._re_expansions += 1
+            self._re_expansions += node.expanded
             inherited = len(node.stubs)
             n = min(max(0, self.config.num_sample - inherited), self.config.budget - self._planned)
             node.busy = True
@@ -251,7 +252,11 @@ class SearchTree:
             self._round.append(expansion)
 
     def _select_leaf(self) -> Node | None:
-        """Goes down from the root by UCT to a state that was never expanded; None if there is none."""
+        """Goes down from the root by UCT to a state to expand; None if no state is left that never was.
+
+        With ``adaptive_width`` a state is one more child of itself: its value, and as visits the draws from this very
+        state.
+        """
         reachable: set[Node] = set()
         for leaf in self._nodes:
             if leaf.expanded or leaf.busy or leaf.state.terminal:
@@ -269,16 +274,23 @@ class SearchTree:
         node = self.root
         while node.expanded or node.busy:
             children = [child for child in node.children.values() if child in reachable]
+            arms = [(child.value, child.visits, child.in_flight) for child in children]
+            if self.config.adaptive_width and not node.busy:
+                arms.append((node.value, node.draws, 0))
+            values_C, visits_C, in_flight_C = zip(*arms, strict=True)
             scores_C = uct_scores(
-                [child.value for child in children],
-                [child.visits for child in children],
+                values_C,
+                visits_C,
                 node.visits,
                 c=self.config.c,
                 eps=self.config.eps,
-                in_flight_C=[child.in_flight for child in children],
+                in_flight_C=in_flight_C,
                 parent_in_flight=node.in_flight,
             )
-            node = children[int(scores_C.argmax())]
+            choice = int(scores_C.argmax())
+            if choice == len(children):
+                return node
+            node = children[choice]
         return node
 
     def _select_again(self) -> Node:
@@ -323,8 +335,12 @@ class SearchTree:
         wanted = set(self._scores)
         for expansion in self._round:
             keys: list[StateKey] = []
+            # Frozen here: another expansion of the round may leave more stubs at this node, which have no score yet.
+            expansion.movers = [*expansion.node.stubs, *expansion.draws]
+            self._reused += len(expansion.node.stubs)
+            expansion.node.stubs = []
             if self.config.backup == "children":
-                steps = [next_step(draw.tip.state.code, draw.code, draw.finished) for draw in self._movers(expansion)]
+                steps = [next_step(draw.tip.state.code, draw.code, draw.finished) for draw in expansion.movers]
                 keys += [step for step in steps if step is not None]
             keys += [(draw.program, True) for draw in expansion.draws if draw.finished]
             for key in keys:
@@ -346,11 +362,6 @@ class SearchTree:
             self._scores[key] = score
         self._score_keys.clear()
 
-    @staticmethod
-    def _movers(expansion: _Expansion) -> list[Draw]:
-        """The completions that make children: the rests that wait at the node, then the new ones."""
-        return [*expansion.node.stubs, *expansion.draws]
-
     def _back_up(self) -> None:
         """Counts the round's completions, makes the children, and releases the leaves."""
         for expansion in self._round:
@@ -361,10 +372,7 @@ class SearchTree:
                 draw.score = self._scores[draw.program, True] if draw.finished else None
                 draw.worth = draw.score if draw.score is not None and self.config.backup == "completions" else 0.0
                 node.credit(1, draw.worth)
-            self._reused += len(node.stubs)
-            movers = self._movers(expansion)
-            node.stubs = []
-            for draw in movers:
+            for draw in expansion.movers:
                 self._move(draw)
             node.prune_children(self.config.num_decision)
             node.draws += expansion.n

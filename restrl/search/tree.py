@@ -161,7 +161,7 @@ class TreeStatistics:
         scored_states: States that were scored (values or rewards), each once.
         repeated_scores: Scores that were needed again and taken from the tree's memory.
         reused_suffixes: Times that the rest of an earlier completion stood in for a new one.
-        re_expansions: Expansions of states that had been expanded before, for lack of open leaves.
+        re_expansions: Expansions of states that had been expanded before.
         nodes: Nodes of the tree, root included.
         terminal_nodes: Terminal ones.
         depth: Steps from the root to the deepest node.

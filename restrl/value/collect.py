@@ -31,6 +31,9 @@ class CollectConfig:
     c: float = setting(0.2, "weight of exploration in UCT", low=0.0, paper=0.2)
     eps: float = setting(0.1, "added to a child's visits in UCT", above=0.0, paper=0.1)
     reuse_suffixes: bool = setting(False, "let the rest of an earlier completion stand in for a new one")
+    adaptive_width: bool = setting(
+        False, "let UCT choose to sample an expanded state again, as one more child", paper=False
+    )
     leaves_in_flight: int = setting(1, "leaves of one tree that are expanded at once", low=1, paper=1)
     target: Literal["own", "subtree"] = setting(
         "own",
@@ -53,6 +56,7 @@ class CollectConfig:
             c=self.c,
             eps=self.eps,
             reuse_suffixes=self.reuse_suffixes,
+            adaptive_width=self.adaptive_width,
             leaves_in_flight=self.leaves_in_flight,
         )
 

@@ -1,0 +1,122 @@
+"""The driver: few large calls, bounded windows, nothing lost when something fails."""
+
+import pytest
+
+from restrl.decoding.driver import RewardScorer, ValueScorer, iter_searches, run_searches, sample_in_batches
+from restrl.errors import EngineError, GraderError
+from restrl.policy.scripted import ScriptedPolicy
+from restrl.search import SearchConfig, SearchTree
+from restrl.types import Grade, Problem, SampleRequest, SamplingParams, State, Tests
+
+PROGRAMS = [("a\nb\nc\n", 2.0), ("a\nb\nd\n", 1.0), ("a\nx\n", 1.0), ("y\nb\n", 1.0)]
+BUDGET_20 = SearchConfig(budget=20)
+PROBLEMS = [Problem(f"p{i}", "", "def f():\n", "f", Tests("call", ())) for i in range(30)]
+
+
+class Values:
+    def __init__(self):
+        self.calls = []
+
+    def score_states(self, states):
+        self.calls.append(len(states))
+        return [0.1 * len(state.code) + 0.3 * state.terminal for state in states]
+
+
+class PassIfX:
+    def grade(self, pairs):
+        return [Grade(problem.id, float("x" in program), "x" in program, ()) for problem, program in pairs]
+
+    async def grade_async(self, pairs):
+        return self.grade(pairs)
+
+
+def policy():
+    return ScriptedPolicy.from_programs({problem.id: PROGRAMS for problem in PROBLEMS})
+
+
+def trees(problems=PROBLEMS, seed=0, config=BUDGET_20):
+    return [SearchTree(State(problem), config, seed) for problem in problems]
+
+
+def programs(runs):
+    return [[(draw.code, draw.score) for draw in run.tree.draws] for run in runs]
+
+
+def test_thirty_problems_need_few_calls_and_come_back_in_order():
+    engine, values = policy(), Values()
+    runs = run_searches(trees(), engine, ValueScorer(values), SamplingParams())
+    assert [run.tree.root.state.problem.id for run in runs] == [problem.id for problem in PROBLEMS]
+    assert all(run.tree.done and len(run.tree.draws) == 20 for run in runs)
+    rounds = max(run.tree.statistics().requests for run in runs)
+    assert engine.num_calls <= 3 * rounds and len(values.calls) <= 6 * rounds
+    assert sum(values.calls) == sum(run.ledger().value_states for run in runs)
+
+
+@pytest.mark.parametrize("options", [{"window": 1}, {"window": 7}, {"overlap": True}, {"max_batch": 8}])
+def test_windows_batches_and_overlap_change_no_result(options):
+    plain = run_searches(trees(), policy(), ValueScorer(Values()), SamplingParams())
+    other = run_searches(trees(), policy(), ValueScorer(Values()), SamplingParams(), **options)
+    assert programs(plain) == programs(other)
+
+
+def test_trees_are_taken_only_when_there_is_room():
+    taken = []
+
+    def source():
+        for tree in trees():
+            taken.append(tree)
+            yield tree
+
+    stream = iter_searches(source(), policy(), ValueScorer(Values()), SamplingParams(), window=4)
+    next(stream)
+    assert len(taken) == 4
+    assert len(list(stream)) == 29 and len(taken) == 30
+
+
+def test_max_batch_bounds_the_completions_of_a_call():
+    sizes = []
+
+    class Watched(ScriptedPolicy):
+        def sample(self, requests, params):
+            sizes.append(sum(request.n for request in requests))
+            return super().sample(requests, params)
+
+    engine = Watched.from_programs({problem.id: PROGRAMS for problem in PROBLEMS})
+    requests = [SampleRequest(State(problem), n, 0) for problem, n in zip(PROBLEMS, [3, 5, 9, 1, 1, 6], strict=False)]
+    answers = sample_in_batches(engine, requests, SamplingParams(), max_batch=8)
+    assert sizes == [8, 9, 8] and [len(answer) for answer in answers] == [3, 5, 9, 1, 1, 6]
+
+
+def test_rewards_come_from_the_grader():
+    config = SearchConfig.collection(budget=20)
+    runs = run_searches(trees(config=config), policy(), RewardScorer(PassIfX()), SamplingParams(), overlap=True)
+    for run in runs:
+        assert all(draw.score == float("x" in draw.code) for draw in run.tree.draws)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_grader_that_fails_is_heard(overlap):
+    class Failing(PassIfX):
+        def grade(self, pairs):
+            raise GraderError("no sandbox")
+
+    config = SearchConfig.collection(budget=20)
+    with pytest.raises(GraderError, match="no sandbox"):
+        run_searches(trees(config=config), policy(), RewardScorer(Failing()), SamplingParams(), overlap=overlap)
+
+
+def test_missing_numbers_are_an_engine_error():
+    class Short:
+        def score(self, states):
+            return [0.5] * (len(states) - 1)
+
+    with pytest.raises(EngineError, match="one each"):
+        run_searches(trees(), policy(), Short(), SamplingParams())
+
+
+def test_a_search_of_nothing():
+    assert run_searches([], policy(), ValueScorer(Values()), SamplingParams()) == []
+    (run,) = run_searches(
+        trees(PROBLEMS[:1], config=SearchConfig(budget=0)), policy(), ValueScorer(Values()), SamplingParams()
+    )
+    assert run.tree.done and run.ledger().completions == 0
