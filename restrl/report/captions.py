@@ -69,11 +69,28 @@ def _depth(data: ReportData) -> str:
     )
 
 
+def _selection(data: ReportData) -> str:
+    accuracy = data.value.ranking_accuracy if data.value else None
+    ranking = (
+        "Of two programs of one problem with different rewards, the better one has the higher value in "
+        f"{accuracy:.0%} of the cases. "
+        if accuracy is not None
+        else ""
+    )
+    return (
+        f"{ranking}Mean reward of the best-valued of n finished programs of a validation problem, exact over all "
+        "draws. "
+        "This line predicts what best-of-n and search will do: where it falls below chance the model misleads, "
+        "whatever its mean error."
+    )
+
+
 FIGURES: Mapping[str, FigureSpec] = {
     "results": FigureSpec("Results on held-out problems", figures.draw_results, _results),
     "budget": FigureSpec("What more samples buy", figures.draw_budget, _budget),
     "spread": FigureSpec("Reward spread before and after assembly", figures.draw_spread, _spread),
     "training": FigureSpec("Training of the policy", figures.draw_training, _training),
     "calibration": FigureSpec("Can the value model be believed?", figures.draw_calibration, _calibration),
+    "selection": FigureSpec("Can the value model choose?", figures.draw_selection, _selection),
     "depth": FigureSpec("Value error by depth", figures.draw_depth, _depth),
 }

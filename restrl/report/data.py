@@ -78,6 +78,16 @@ class DepthError:
 
 
 @dataclass(frozen=True, slots=True)
+class BestOf:
+    """Mean reward of the program that the value model, an oracle or chance picks from ``n`` finished ones."""
+
+    n: int
+    picked: float
+    oracle: float
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
 class ValueReport:
     """How good the value model is on validation problems.
 
@@ -86,12 +96,16 @@ class ValueReport:
         baseline_mse: The error of predicting the training mean everywhere: what a useful model has to beat.
         bins: Reliability bins, by ascending prediction.
         depths: Error by number of actions.
+        ranking_accuracy: How often the better of two programs of one problem has the higher value; None if unknown.
+        best_of: What picking by value gives on validation programs, by ascending n.
     """
 
     mse: float
     baseline_mse: float
     bins: tuple[CalibrationBin, ...] = ()
     depths: tuple[DepthError, ...] = ()
+    ranking_accuracy: float | None = None
+    best_of: tuple[BestOf, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,6 +219,33 @@ def draw_depth(data: ReportData) -> Figure | None:
     return figure
 
 
+def draw_selection(data: ReportData) -> Figure | None:
+    """Draws what picking the best-valued of n validation programs gives, between chance and an oracle."""
+    if data.value is None or not data.value.best_of:
+        return None
+    figure = theme.new_figure(3.0)
+    axes = figure.add_subplot()
+    points = data.value.best_of
+    sizes = [point.n for point in points]
+    ends = []
+    lines = (
+        ("oracle", [point.oracle for point in points], "ink", (0, (4, 2.5))),
+        ("value model", [point.picked for point in points], "green", "solid"),
+        ("chance", [point.chance for point in points], "grey", (0, (1, 2.5))),
+    )
+    for name, values, shade, style in lines:
+        axes.plot(sizes, values, color=colour(shade), linestyle=style, linewidth=1.8 if style == "solid" else 1.2)
+        ends.append((name, values[-1], colour(shade)))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.set_xlim(0.93, max(2, sizes[-1]))
+    axes.set_ylim(0, 1.05 * max(max(values) for _, values, _, _ in lines) or 1.0)
+    axes.set_xlabel("programs to choose from")
+    axes.set_ylabel("mean reward of the pick")
+    theme.label_line_ends(axes, max(2, sizes[-1]), ends)
+    return figure
+
+
 def _draw_curve(axes: Axes, curve: BudgetCurve, shade: str, last: int) -> tuple[str, float, str]:
     """Draws one method and returns the label of its right end; a single point is extended by a dotted line."""
     x = [point.budget for point in curve.points]

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from restrl.evaluation.statistics import Interval
 from restrl.report.captions import FIGURES
 from restrl.report.data import Example, ReportData, Row
 from restrl.report.style import CSS
-from restrl.report.tables import HEADER, NUMERIC, duration, headline, intervals_note, row_cells
+from restrl.report.tables import HEADER, NUMERIC, columns, duration, headline, intervals_note, row_cells
 from restrl.report.theme import COLOURS, method_colours, printable
 
 # The default policy of the page forbids every request, so that a hole in the escaping would still load nothing.
@@ -24,6 +24,7 @@ _MISSING = {
     "spread": "the reward spread of sampled and assembled groups",
     "training": "the training log",
     "calibration": "the value model's calibration",
+    "selection": "what picking by value gives",
     "depth": "the value model's error by depth",
 }
 
@@ -82,8 +83,9 @@ def _results(data: ReportData, svgs: Mapping[str, str]) -> str:
     if not data.rows:
         return ""
     shades = method_colours([row.name for row in data.rows])
-    head = "".join(f"<th{_class(column)}>{_text(name)}</th>" for column, name in enumerate(HEADER))
-    body = "\n".join(_table_row(row, shades[row.name]) for row in data.rows)
+    shown = columns(data)
+    head = "".join(f"<th{_class(column)}>{_text(HEADER[column])}</th>" for column in shown)
+    body = "\n".join(_table_row(row, shades[row.name], shown) for row in data.rows)
     figure = _figure("results", data, svgs)
     return (
         '<section id="results">\n<h2>Results</h2>\n<div class="scroll" tabindex="0"><table>\n'
@@ -93,9 +95,11 @@ def _results(data: ReportData, svgs: Mapping[str, str]) -> str:
     )
 
 
-def _table_row(row: Row, shade: str) -> str:
+def _table_row(row: Row, shade: str, shown: Sequence[int]) -> str:
     cells = []
-    for column, cell in enumerate(row_cells(row)):
+    texts = row_cells(row)
+    for column in shown:
+        cell = texts[column]
         if column == 0:
             cells.append(
                 f'<th scope="row"><span class="dot" style="background:var(--{shade})"></span>{_text(cell)}</th>'
@@ -123,7 +127,7 @@ def _difference_cell(value: Interval | None) -> str:
 
 def _figures(data: ReportData, svgs: Mapping[str, str]) -> str:
     parts = []
-    groups = (("Training", ("spread", "training")), ("Value model", ("calibration", "depth")))
+    groups = (("Training", ("spread", "training")), ("Value model", ("calibration", "selection", "depth")))
     for title, names in groups:
         drawn = "".join(_figure(name, data, svgs) for name in names)
         if drawn:

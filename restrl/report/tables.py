@@ -15,15 +15,15 @@ def console_table(data: ReportData) -> str:
     The rows are the data's, in its order: base, ReST-GRPO, best-of-n, VM-MCTS, ReST-RL in a whole run.
     """
     cells = [HEADER, *(row_cells(row) for row in data.rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADER))]
+    widths = {column: max(len(line[column]) for line in cells) for column in columns(data)}
     lines = []
-    for cell_row in cells:
+    for line in cells:
         padded = [
-            text.rjust(width) if column in NUMERIC else text.ljust(width)
-            for column, (text, width) in enumerate(zip(cell_row, widths, strict=True))
+            line[column].rjust(width) if column in NUMERIC else line[column].ljust(width)
+            for column, width in widths.items()
         ]
         lines.append("  ".join(padded).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    lines.insert(1, "  ".join("-" * width for width in widths.values()))
     lines.append(intervals_note(data))
     return "\n".join(lines) + "\n"
 
@@ -32,8 +32,15 @@ def markdown_table(data: ReportData) -> str:
     """Returns the table in Markdown."""
     lines = [HEADER, tuple("---:" if column in NUMERIC else "---" for column in range(len(HEADER)))]
     lines += [row_cells(row) for row in data.rows]
-    text = "\n".join("| " + " | ".join(_markdown(cell) for cell in line) + " |" for line in lines)
+    shown = columns(data)
+    text = "\n".join("| " + " | ".join(_markdown(line[column]) for column in shown) + " |" for line in lines)
     return f"{text}\n\n{intervals_note(data)}\n"
+
+
+def columns(data: ReportData) -> list[int]:
+    """Returns the columns of `HEADER` that at least one row fills (the first always)."""
+    texts = [row_cells(row) for row in data.rows]
+    return [column for column in range(len(HEADER)) if column == 0 or any(line[column] for line in texts)]
 
 
 def row_cells(row: Row) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ METHOD_COLOURS: Mapping[str, str] = {
     "best-of-n": "orange",
     "VM-MCTS": "green",
     "ReST-RL": "purple",
+    "ReST-GRPO + best-of-n": "brown",
 }
 MARKERS: Mapping[str, str] = {"grey": "o", "blue": "s", "orange": "^", "green": "D", "purple": "o", "brown": "v"}
 
@@ -103,13 +104,13 @@ def printable(text: str) -> str:
 
 
 def label(name: str) -> str:
-    """Returns a name as a label that leaves room for the drawing: printable, on one line, at most 22 characters.
+    """Returns a name as a label that leaves room for the drawing: printable, on one line, at most 26 characters.
 
     >>> label("a method with quite a long name")
-    'a method with quite a…'
+    'a method with quite a lon…'
     """
     text = " ".join(printable(name).split())
-    return text if len(text) <= 22 else text[:21].rstrip() + "…"
+    return text if len(text) <= 26 else text[:25].rstrip() + "…"
 
 
 def new_figure(height_inches: float) -> Figure:
@@ -157,6 +158,7 @@ def label_line_ends(axes: Axes, x: float, ends: Sequence[tuple[str, float, str]]
     """
     low, high = axes.get_ylim()
     gap = 0.075 * (high - low)
+    size = 10.5 if max(len(text) for text, _, _ in ends) <= 14 else 9.0
     for (text, y, shade), at in zip(ends, spread_labels([end[1] for end in ends], gap, low, high), strict=True):
         moved = abs(at - y) > 0.2 * gap
         axes.annotate(
@@ -165,6 +167,7 @@ def label_line_ends(axes: Axes, x: float, ends: Sequence[tuple[str, float, str]]
             xytext=(1.03, at),
             textcoords=("axes fraction", "data"),
             color=shade,
+            fontsize=size,
             va="center",
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": shade, "lw": 0.6, "shrinkA": 1, "shrinkB": 3} if moved else None,

@@ -5,6 +5,7 @@ import pytest
 
 from restrl.evaluation.statistics import Interval
 from restrl.report.data import (
+    BestOf,
     BudgetCurve,
     CalibrationBin,
     CurvePoint,
@@ -80,6 +81,11 @@ def build_report():
             0.142,
             tuple(CalibrationBin(p, p**1.25, int(40 + 400 * p)) for p in np.linspace(0.05, 0.95, 10).tolist()),
             tuple(DepthError(d, 0.14 - 0.012 * d, 0.145 + 0.001 * d, 100) for d in range(1, 8)),
+            0.783,
+            tuple(
+                BestOf(n, 0.45 + 0.06 * i - 0.012 * i * i, 0.98 - 0.53 / n, 0.45)
+                for i, n in enumerate((1, 2, 4, 8, 16))
+            ),
         ),
         curves=(
             _curve("base", [(1, 0.412)]),

@@ -50,6 +50,14 @@ def test_markdown_table_has_one_cell_per_column_and_escapes_bars(report):
     assert lines[2].startswith("| a\\|b &lt;i> line |")
 
 
+def test_a_column_that_no_row_fills_is_left_out(report):
+    rows = tuple(dataclasses.replace(row, wall_s=None, diff=None) for row in report.rows)
+    for table in (console_table, markdown_table):
+        head = table(dataclasses.replace(report, rows=rows)).splitlines()[0]
+        assert "wall" not in head and "vs base" not in head and "tokens" in head
+    assert console_table(ReportData("t", "", ())).splitlines()[0] == "method"
+
+
 def test_headline_says_whether_the_difference_is_clear(report):
     assert headline(report).endswith("base 41.2%: +33.0 points [+29.0, +37.0].")
     unclear = dataclasses.replace(report.rows[-1], diff=Interval(0.01, -0.02, 0.04))
