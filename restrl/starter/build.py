@@ -174,8 +174,7 @@ def build_starter(
     """Builds the starter's policy.
 
     Args:
-        out: Directory of the product: the model in the ``from_pretrained`` layout under ``out/policy``, checkpoints under
-            ``out/checkpoint``.
+        out: Gets the model in the ``from_pretrained`` layout under ``policy``, and checkpoints under ``checkpoint``.
         seed: Of everything.
         steps: Overrides ``config.steps``.
         on_log: Gets ``step``, ``loss``, ``learning_rate``, ``elapsed_s`` every 20 steps.

@@ -35,7 +35,6 @@ _OPENING: tuple[tuple[Type, float], ...] = (
     ("table", 0.08),
 )
 _SYMBOLIC_SHARE = 0.25
-_RARE_WEIGHT = 1.0
 _CHANGE_TYPE_WEIGHT = 1.6
 _FOLDS = frozenset({"sum", "largest", "smallest", "count", "spread", "total", "size", "largest_value", "count_values"})
 _ORDERS = frozenset(
@@ -81,14 +80,10 @@ def split_of(names: Sequence[str]) -> Split:
     return "train" if bucket < 8 else "validation" if bucket == 8 else "test"
 
 
-def _group(by_source: dict[Type, list[Operation]], operation: Operation) -> None:
-    by_source.setdefault(operation.source, []).append(operation)
-
-
 def _by_source() -> dict[Type, tuple[Operation, ...]]:
     grouped: dict[Type, list[Operation]] = {}
     for operation in OPERATIONS.values():
-        _group(grouped, operation)
+        grouped.setdefault(operation.source, []).append(operation)
     return {source: tuple(operations) for source, operations in grouped.items()}
 
 
@@ -117,7 +112,7 @@ def _fits(operation: Operation, position: int, length: int, chosen: Sequence[Ope
 
 
 def _weight(operation: Operation) -> float:
-    weight = _RARE_WEIGHT if operation.rare else 1.0
+    weight = 1.0
     if operation.guard:
         weight *= 1.5
     if operation.target == "truth":
@@ -155,11 +150,10 @@ def _with_parameters(rng: random.Random, chosen: Sequence[Operation], band: Band
     symbolic = rng.choice(candidates) if candidates and rng.random() < _SYMBOLIC_SHARE else -1
     steps = []
     for i, operation in enumerate(chosen):
-        if i == symbolic:
-            value = "k"
+        if operation.parameter and i != symbolic:
+            steps.append(Step(operation, rng.choice(PARAMETERS[operation.parameter])))
         else:
-            value = rng.choice(PARAMETERS[operation.parameter]) if operation.parameter else ""
-        steps.append(Step(operation, value))
+            steps.append(Step(operation, "k" if i == symbolic else ""))
     return Composition(tuple(steps), band, chosen[symbolic].parameter if symbolic >= 0 else "")
 
 

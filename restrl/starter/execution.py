@@ -47,12 +47,12 @@ def same(first: Any, second: Any) -> bool:
     return type(first) is type(second) and bool(first == second)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def step_function(source: Type, target: Type, code: str) -> StepFunction:
     """Compiles the lines of one step.
 
-    The function gets the step's input and ``k``; it gives a 1-tuple of the step's result, or, where the step returns from
-    the program, what it returns.
+    The function gets the step's input and ``k``; it gives a 1-tuple of the step's result, or, where the step returns
+    from the program, what it returns.
     """
     body = "".join(f"    {line}\n" for line in code.split("\n"))
     program = f"def step({VARIABLES[source]}, k):\n{body}    return ({VARIABLES[target]},)\n"

@@ -7,11 +7,12 @@ from typing import Any
 
 from restrl.starter.operations.base import PARAMETERS, Type
 
-_WORDS = (
-    "apple", "bee", "cat", "ear", "tree", "rose", "star", "note", "area", "otter", "level", "sea", "toast", "arrow", "error",
-    "iris", "oasis", "test", "a", "to", "sister", "aorta", "eel", "radar", "bird", "moss", "sky", "tart", "noon", "orbit",
-    "ratio", "sofa", "idea", "street", "assess", "it",
-)  # fmt: skip
+_WORDS = tuple(
+    """
+    apple bee cat ear tree rose star note area otter level sea toast arrow error iris oasis test a
+    to sister aorta eel radar bird moss sky tart noon orbit ratio sofa idea street assess it
+    """.split()
+)
 
 _EDGES: dict[Type, tuple[Any, ...]] = {
     "numbers": ([], [0], [5], [-3], [2, 2], [1, -1], [3, 1, 2], [7, 7, 7, 7]),

@@ -35,7 +35,8 @@ def test_files_load_by_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     write_problems(path, problems)
     assert load_problems(str(path)) == [
-        Problem(**{f: getattr(p, f) for f in p.__slots__}) for p in problems  # equal, field by field
+        Problem(**{f: getattr(p, f) for f in p.__slots__})
+        for p in problems  # equal, field by field
     ]
     assert load_problems(str(path), count=2) == problems[:2]
     with pytest.raises(ProblemError, match="has 4 problems, 5 were asked for"):

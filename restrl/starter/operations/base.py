@@ -1,13 +1,14 @@
 """What an operation of the starter family is, and the small notation that its code is written in.
 
-An operation turns a value of one type into a value of another (``numbers`` to ``numbers``, ``words`` to ``text`` ...). It has
-several phrasings and one or several *forms*, each a few lines of Python. A form is written once, with its confusable
+An operation turns a value of one type into a value of another (``numbers`` to ``numbers``, ``words`` to ``text`` ...). It
+has several phrasings and one or several *forms*, each a few lines of Python. A form is written once, with its confusable
 variants in place:
 
     xs = [x for x in xs if x «>|>=|<» {k}]
 
 The first alternative between the guillemets is right; the others are mistakes, the most habitual one first. ``{k}``,
-``{k-1}`` and ``{k+1}`` stand for the operation's parameter, a literal or the argument ``k``.
+``{k-1}`` and ``{k+1}`` stand for the operation's parameter, a literal or the argument ``k``. The operations themselves are
+in the TOML files beside this module, one per type of input.
 """
 
 from __future__ import annotations
@@ -110,6 +111,10 @@ def say(phrase: str, value: str) -> str:
     return _PLURAL.sub(r"1 \1", fill(phrase, value))
 
 
+def _right(template: str) -> str:
+    return _SLOT.sub(lambda match: match.group(1).split("|")[0], template)
+
+
 def parse_form(form: str, value: str) -> tuple[Line, ...]:
     """Returns the lines of a form, with the parameter's value filled in.
 
@@ -119,45 +124,11 @@ def parse_form(form: str, value: str) -> tuple[Line, ...]:
     lines = []
     for raw in form.split("\n"):
         template = fill(raw, value)
-        slots = list(_SLOT.finditer(template))
-        text = _SLOT.sub(lambda m: m.group(1).split("|")[0], template)
-        variants: list[str] = []
-        for slot in slots:
-            for wrong in slot.group(1).split("|")[1:]:
-                before = _SLOT.sub(lambda m: m.group(1).split("|")[0], template[: slot.start()])
-                after = _SLOT.sub(lambda m: m.group(1).split("|")[0], template[slot.end() :])
-                variants.append(before + wrong + after)
-        lines.append(Line(text, tuple(v for v in dict.fromkeys(variants) if v != text)))
+        text = _right(template)
+        mistakes = [
+            _right(template[: slot.start()]) + wrong + _right(template[slot.end() :])
+            for slot in _SLOT.finditer(template)
+            for wrong in slot.group(1).split("|")[1:]
+        ]
+        lines.append(Line(text, tuple(mistake for mistake in dict.fromkeys(mistakes) if mistake != text)))
     return tuple(lines)
-
-
-def filtered(variable: str, element: str, condition: str) -> tuple[str, str]:
-    """The two forms of keeping the elements that meet a condition."""
-    return (
-        f"{variable} = [{element} for {element} in {variable} if {condition}]",
-        f"out = []\nfor {element} in {variable}:\n    if {condition}:\n        out.append({element})\n{variable} = out",
-    )
-
-
-def mapped(variable: str, element: str, expression: str) -> tuple[str, str]:
-    """The two forms of changing every element."""
-    return (
-        f"{variable} = [{expression} for {element} in {variable}]",
-        f"out = []\nfor {element} in {variable}:\n    out.append({expression})\n{variable} = out",
-    )
-
-
-def counted(source: str, element: str, condition: str) -> tuple[str, str]:
-    """The two forms of counting the elements that meet a condition."""
-    return (
-        f"n = sum(1 for {element} in {source} if {condition})",
-        f"count = «0|1»\nfor {element} in {source}:\n    if {condition}:\n        count += 1\nn = count",
-    )
-
-
-def added(source: str, element: str, expression: str) -> tuple[str, str]:
-    """The two forms of adding up an expression over the elements."""
-    return (
-        f"n = sum({expression} for {element} in {source})",
-        f"total = «0|1»\nfor {element} in {source}:\n    total «+=|=» {expression}\nn = total",
-    )
