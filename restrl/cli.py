@@ -59,7 +59,7 @@ def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_tools(commands: Any) -> None:
     solve = commands.add_parser("solve", help="print the best program for one problem")
-    solve.add_argument("--problem", required=True, help="a JSONL file with one problem, SET:ID, or - for standard input")
+    solve.add_argument("--problem", required=True, help="a JSONL file with one problem, FILE.jsonl:ID, starter/SPLIT/NUMBER, or - for standard input")
     solve.add_argument("--policy", required=True, type=Path, help="a causal language model directory")
     solve.add_argument("--value-model", type=Path, help="a value model directory")
     solve.add_argument("--decoder", help="sample, best-of-n or vm-mcts (default: vm-mcts with a value model, else sample)")
@@ -113,28 +113,24 @@ def _tool(name: str) -> Callable[[argparse.Namespace], int]:
 
 def _run(args: argparse.Namespace) -> int:
     from restrl.artifacts import open_run, read_manifest
-    from restrl.config import changed_keys, load_recipe, recipe_from_dict
+    from restrl.config import load_recipe, recipe_from_dict
     from restrl.console import console_progress
 
-    manifest = read_manifest(args.out) if args.out is not None else None
-    if args.recipe is None and manifest is not None:
-        where = f"manifest of {args.out}"
-        recipe = recipe_from_dict(manifest["recipe"], name=manifest["name"], where=where)
-        changed = load_overrides(recipe.to_dict(), args.overrides)
-        recipe = recipe_from_dict(changed, name=manifest["name"], where="--set")
+    stored = read_manifest(args.out) if args.out is not None and args.recipe is None else None
+    if stored is not None:
+        tables = _with_overrides(stored["recipe"], args.overrides)
+        recipe = recipe_from_dict(tables, name=stored["name"], where=f"recipe of {args.out}")
     else:
         recipe = load_recipe(args.recipe, args.overrides)
     if args.dry_run:
-        if manifest is not None:
-            for key, old, new in changed_keys(manifest["recipe"], recipe.to_dict()):
-                print(f"# {key}: {old!r} in {args.out}, {new!r} here")
         print(recipe.to_toml(), end="")
         return 0
     out = args.out or Path("runs") / recipe.name
     _use_threads(recipe)
     from restrl import pipeline
 
-    pipeline.check(recipe)
+    if read_manifest(out) is None:
+        pipeline.check(recipe)
     progress = console_progress(args.quiet)
     with open_run(out, recipe.to_dict(), recipe.to_toml(), recipe.name) as run:
         with pipeline.Pipeline(run, recipe, progress) as stages:
@@ -146,7 +142,7 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_overrides(recipe: dict[str, dict[str, Any]], overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _with_overrides(recipe: dict[str, dict[str, Any]], overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Applies ``--set`` flags to a resolved recipe."""
     from restrl.config import parse_override
 

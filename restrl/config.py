@@ -37,7 +37,7 @@ SECTIONS: dict[str, str] = {
 T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Recipe:
     """A resolved recipe: one config object per section.
 

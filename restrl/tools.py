@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from restrl.console import console_progress
 from restrl.errors import ConfigError, ProblemError
@@ -71,7 +71,7 @@ def solve(args: argparse.Namespace) -> int:
 
 def _one_problem(source: str) -> Problem:
     """Reads the one problem of a file or of standard input, or one of a set by its id."""
-    from restrl.problems import find_problem, load_problems
+    from restrl.problems import load_problems
 
     if source == "-":
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
@@ -87,6 +87,28 @@ def _one_problem(source: str) -> Problem:
     return problems[0]
 
 
+def find_problem(name: str) -> Problem:
+    """Returns one problem by ``SPLIT/NUMBER`` of the starter, or by ``FILE.jsonl:ID``.
+
+    Raises:
+        ProblemError: There is no such problem.
+    """
+    from restrl.problems import load_problems
+    from restrl.starter.generator import problem_at
+
+    source, colon, wanted = name.rpartition(":")
+    if colon and source.endswith(".jsonl"):
+        problems = load_problems(source)
+        for problem in problems:
+            if problem.id == wanted:
+                return problem
+        raise ProblemError(f"{source} has no problem {wanted!r}; its {len(problems)} problems begin with {problems[0].id!r}")
+    parts = name.split("/")
+    if len(parts) == 3 and parts[0] == "starter" and parts[2].isdigit():
+        return problem_at(cast(Any, parts[1]), int(parts[2]))
+    raise ProblemError(f"problem {name!r}: expected starter/SPLIT/NUMBER or FILE.jsonl:ID, for example starter/test/00003")
+
+
 def grade(args: argparse.Namespace) -> int:
     """Grades a samples file and prints the summary."""
     from restrl.grading.config import GradingConfig
@@ -97,18 +119,32 @@ def grade(args: argparse.Namespace) -> int:
     problems = load_problems(args.problems, count=args.count or None)
     require = tuple(name.strip() for name in args.require.split(",") if name.strip())
     progress = console_progress(args.quiet)
+    shown: list[int] = []
+
+    def on_progress(done: int, total: int) -> None:
+        if not shown:
+            progress.start("grade", total)
+        progress.advance(done - (shown[-1] if shown else 0))
+        shown.append(done)
+
     with SandboxGrader(GradingConfig(require=require)) as grader:
-        summary = grade_samples(problems, args.samples, args.out, grader, progress=progress)
-    plain = dataclasses.asdict(summary)
+        records = grade_samples(problems, args.samples, args.out, grader, on_progress)
+    progress.finish()
+    summary = {
+        "samples": len(records),
+        "problems": len({record["problem_id"] for record in records}),
+        "mean_reward": sum(record["reward"] for record in records) / max(1, len(records)),
+        "passed": sum(record["passed"] for record in records),
+        "layers": records[0]["layers"] if records else [],
+    }
     if args.json:
-        print(json.dumps(plain))
+        print(json.dumps(summary))
     else:
-        print("\n".join(f"{name:<20} {_short(value)}" for name, value in plain.items()))
+        print(
+            f"{summary['samples']} samples of {summary['problems']} problems: {summary['passed']} pass every test, "
+            f"mean reward {summary['mean_reward']:.4f}\nisolation: {', '.join(summary['layers']) or 'none'}\nrecords: {args.out}"
+        )
     return 0
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def problems(args: argparse.Namespace) -> int:
@@ -120,7 +156,7 @@ def _list(args: argparse.Namespace) -> int:
     from restrl.problems import PROBLEM_SETS, load_problems
 
     if args.set is None:
-        rows = [{"set": name, "what": entry.description} for name, entry in PROBLEM_SETS.items()]
+        rows: list[dict[str, Any]] = [{"set": name, "what": entry.summary} for name, entry in PROBLEM_SETS.items()]
     else:
         rows = [
             {"id": item.id, "band": item.band, "tests": len(item.tests.cases), "statement": item.statement.strip()}
@@ -132,18 +168,18 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from restrl.problems import find_problem
-    from restrl.problems.jsonl import problem_to_record
+    from restrl.problems.jsonl import record_of
 
     problem = find_problem(args.id)
-    record = problem_to_record(problem)
+    record = record_of(problem)
     if args.json:
         print(json.dumps(record, ensure_ascii=False))
         return 0
     print(f"{problem.id}  [{problem.band}]  {problem.tests.kind}, {len(problem.tests.cases)} tests\n")
     print(problem.canonical_solution or problem.initial_state)
     for case in problem.tests.cases:
-        shown = f"{problem.entry_point}{case.args!r}" if problem.tests.kind == "call" else repr(case.stdin or case.code)
+        call = f"{problem.entry_point}({', '.join(map(repr, case.args))})"
+        shown = call if problem.tests.kind == "call" else repr(case.stdin or case.code)
         print(f"  {case.id}: {shown} -> {case.expected!r}")
     return 0
 
@@ -151,8 +187,7 @@ def _show(args: argparse.Namespace) -> int:
 def _validate(args: argparse.Namespace) -> int:
     from restrl.grading.config import GradingConfig
     from restrl.grading.grader import SandboxGrader
-    from restrl.problems import load_problems
-    from restrl.problems.validate import validate_problems
+    from restrl.problems import load_problems, validate_problems
 
     chosen = load_problems(args.set, count=args.count or None)
     with SandboxGrader(GradingConfig()) as grader:
@@ -160,31 +195,34 @@ def _validate(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(dataclasses.asdict(report)))
     else:
-        print(f"{report.passed} of {report.checked} canonical solutions pass all their tests")
+        checked = report.num_problems - len(report.without_solution)
+        print(f"{report.num_passed} of {checked} canonical solutions pass all their tests")
+        if report.without_solution:
+            print(f"{len(report.without_solution)} problems have no canonical solution")
         for failure in report.failures:
-            print(f"  {failure}")
-    return 0 if not report.failures else 2
+            print(f"  {failure.problem_id}: reward {failure.reward:.3f}, {failure.reason}")
+    return 0 if report.ok else 2
 
 
 def starter(args: argparse.Namespace) -> int:
     """Remakes the embedded checkpoint."""
-    from restrl.starter.build import DEFAULT_STEPS, build_starter
+    from restrl.starter.build import BuildConfig, build_starter
 
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-        from restrl.starter.build import can_resume
-
-        if not can_resume(args.out):
-            raise ConfigError(f"--out {args.out}: exists and is not empty; give a new directory")
-    steps = args.steps or DEFAULT_STEPS
+    if args.out.exists() and not args.out.is_dir():
+        raise ConfigError(f"--out {args.out}: is a file; give a directory")
+    steps = args.steps or BuildConfig().steps
     progress = console_progress(args.quiet)
     progress.start("train the starter policy", steps)
+    done = 0
 
     def on_log(metrics: Mapping[str, float]) -> None:
-        progress.advance(int(metrics["steps"]), loss=metrics["loss"])
+        nonlocal done
+        progress.advance(int(metrics["step"]) - done, loss=metrics["loss"])
+        done = int(metrics["step"])
 
-    build_starter(args.out, seed=args.seed, steps=steps, on_log=on_log)
+    product = build_starter(args.out, seed=args.seed, steps=steps, on_log=on_log)
     progress.finish()
-    print(args.out)
+    print(product)
     return 0
 
 

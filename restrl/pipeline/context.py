@@ -7,7 +7,7 @@ import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from restrl.artifacts import RunDirectory
@@ -17,6 +17,7 @@ from restrl.grading.config import GradingConfig
 from restrl.grading.grader import SandboxGrader
 from restrl.policy import PolicyConfig, load_policy
 from restrl.problems import load_problems
+from restrl.problems.jsonl import read_problems, write_problems
 from restrl.progress import Progress
 from restrl.stages import EvaluateConfig, ProblemsConfig, RunConfig
 from restrl.types import Policy, Problem
@@ -55,8 +56,16 @@ class Context:
 
     @cached_property
     def problems(self) -> ProblemSets:
-        """The problem sets, loaded once."""
-        return load_problem_sets(self.recipe)
+        """The problem sets: those of the run directory, or loaded now and kept there."""
+        folder = self.run.path / "problems"
+        names = [field.name for field in dataclasses.fields(ProblemSets)]
+        if not self.run.is_done("problems"):
+            loaded = load_problem_sets(self.recipe)
+            folder.mkdir(exist_ok=True)
+            with self.run.stage("problems"):
+                for name in names:
+                    write_problems(folder / f"{name}.jsonl", getattr(loaded, name))
+        return ProblemSets(*(tuple(read_problems(self.run.need(f"problems/{name}.jsonl", "run"))) for name in names))
 
     @property
     def grader(self) -> SandboxGrader:
@@ -107,6 +116,7 @@ def policy_path(config: PolicyConfig) -> Path:
     return Path(config.model)
 
 
+@cache
 def load_problem_sets(recipe: Recipe) -> ProblemSets:
     """Loads the problems that a recipe names.
 

@@ -13,7 +13,7 @@ from restrl.artifacts import file_digest, read_jsonl
 from restrl.evaluation.results import EvaluationResult
 from restrl.pipeline.context import Context
 from restrl.pipeline.evaluating import METHOD_NAMES, read_evaluations
-from restrl.report import write_report
+from restrl.report.write import write_report
 from restrl.report.data import (
     BudgetCurve,
     CalibrationBin,

@@ -11,6 +11,7 @@ from typing import Any
 from restrl.actions import finish
 from restrl.artifacts import dump_json, dump_jsonl, read_jsonl, write_atomic
 from restrl.grpo.config import GRPOConfig
+from restrl.grpo.schedule import num_steps
 from restrl.pipeline.context import Context
 from restrl.rest.assembly import RestConfig, Sample, assemble
 from restrl.seeds import derive_seed
@@ -97,10 +98,10 @@ def assemble_instances(context: Context, iteration: int) -> None:
         config = context.recipe.section("rest", RestConfig)
         assembly = assemble(samples, config, derive_seed(context.seed, "assemble", iteration))
         write_atomic(folder / "instances.jsonl", dump_jsonl([dataclasses.asdict(item) for item in assembly.instances]))
-        write_atomic(folder / "assembly.jsonl", dump_jsonl([dataclasses.asdict(item) for item in assembly.stats]))
-        kept = sum(item.kept for item in assembly.stats)
+        write_atomic(folder / "assembly.jsonl", dump_jsonl([dataclasses.asdict(item) for item in assembly.problems]))
+        kept = sum(item.kept for item in assembly.problems)
         context.progress.note(
-            f"iteration {iteration}: {kept} of {len(assembly.stats)} problems kept, {len(assembly.instances)} instances"
+            f"iteration {iteration}: {kept} of {len(assembly.problems)} problems kept, {len(assembly.instances)} instances"
         )
 
 
@@ -159,21 +160,20 @@ def train(context: Context, iteration: int) -> None:
     name = f"iteration-{iteration}/train-policy"
     if context.run.is_done(name):
         return
+    states = read_instances(context, iteration)
     from restrl.grpo.trainer import train_policy
 
-    states = read_instances(context, iteration)
     directory = input_policy(context, iteration)
     config = context.recipe.section("grpo", GRPOConfig)
-    started = False
+    done = 0
 
     def on_log(metrics: Mapping[str, float]) -> None:
-        nonlocal started
-        total = int(metrics.get("total_steps", 0))
-        if not started:
-            context.progress.start(f"iteration {iteration}: GRPO", total)
-            context.progress.advance(int(metrics["step"]) - 1)
-            started = True
-        context.progress.advance(1, reward=metrics["reward"], std=metrics["reward_std"])
+        nonlocal done
+        context.progress.advance(int(metrics["step"]) - done, reward=metrics["reward"], std=metrics["reward_std"])
+        done = int(metrics["step"])
+
+    total = num_steps(len(states), config.prompts_per_step, config.epochs, config.max_steps)
+    context.progress.start(f"iteration {iteration}: GRPO", total)
 
     with context.run.stage(name, {"policy": directory, "instances": context.run.path / f"iteration-{iteration}/instances.jsonl"}):
         train_policy(

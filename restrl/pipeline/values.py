@@ -50,20 +50,20 @@ def train(context: Context, tag: str) -> None:
     name = f"values-{tag}/train"
     if context.run.is_done(name):
         return
+    path = context.run.need(f"values-{tag}/trajectories.jsonl", "collect-values")
     from restrl.value.train import train_value_model
 
-    path = context.run.need(f"values-{tag}/trajectories.jsonl", "collect-values")
     directory = context.policy_dir(tag)
     trajectories = [Trajectory.from_json(record) for record in read_jsonl(path)]
-    started = False
+    done = 0
 
     def on_log(metrics: Mapping[str, float]) -> None:
-        nonlocal started
-        if not started:
-            context.progress.start(f"{tag} policy: train the value model", int(metrics.get("total_steps", 0)))
-            started = True
-        if "loss" in metrics:
-            context.progress.advance(1, loss=metrics["loss"])
+        nonlocal done
+        if "total_steps" in metrics:
+            context.progress.start(f"{tag} policy: train the value model", int(metrics["total_steps"]))
+        elif "loss" in metrics:
+            context.progress.advance(int(metrics["step"]) - done, loss=metrics["loss"])
+            done = int(metrics["step"])
 
     with context.run.stage(name, {"policy": directory, "trajectories": path}):
         report = train_value_model(
