@@ -1,11 +1,12 @@
 """How a claim is compared with what is expected. Pure; runs in the trusted parent only.
 
-Values: types as Python's ``==`` sees them, with two exceptions: a bool equals only a bool, and NaN equals NaN. So ``1 == 1.0``
-but ``True != 1``, a list is not a tuple, a set is a frozenset. Floats are exact unless the task gives a tolerance.
+Values: types as Python's ``==`` sees them, with two exceptions: a bool equals only a bool, and NaN equals NaN. So ``1
+== 1.0`` but ``True != 1``, a list is not a tuple, a set is a frozenset. Floats are exact unless the task gives a
+tolerance.
 
-Output: the same number of lines (white space at the ends and blank lines at the start and end do not count), and in each line
-the same tokens; two tokens are also equal if both are decimal numbers of equal value and at least one is written with a
-point or an exponent.
+Output: the same number of lines (white space at the ends and blank lines at the start and end do not count), and in
+each line the same tokens; two tokens are also equal if both are decimal numbers of equal value and at least one is
+written with a point or an exponent.
 """
 
 from __future__ import annotations

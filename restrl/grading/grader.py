@@ -18,7 +18,8 @@ from restrl.errors import GraderError
 from restrl.grading.config import GradingConfig
 from restrl.grading.layers import check_required, effective_layers
 from restrl.grading.modes import Judge, Outcome, judge_for
-from restrl.grading.worker import Fault, Worker
+from restrl.grading.watch import Fault
+from restrl.grading.worker import Worker
 from restrl.types import Grade, Problem
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,8 @@ _MAX_CACHED = 200_000
 class SandboxGrader:
     """Grades programs in confined processes. Thread-safe; a context manager.
 
-    Identical (problem, program) pairs are graded once, also while the first is still running. The pool starts at the first
-    use, or on entering the context.
+    Identical (problem, program) pairs are graded once, also while the first is still running. The pool starts at the
+    first use, or on entering the context.
 
     Args:
         config: Settings; the defaults use every isolation layer that the machine allows.
@@ -46,6 +47,7 @@ class SandboxGrader:
         self.config.check()
         self._jobs: queue.SimpleQueue[tuple[Judge, str, Future[Outcome]] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._workers: list[Worker] = []
         self._judges: OrderedDict[int, tuple[Problem, Judge]] = OrderedDict()
         self._cache: OrderedDict[bytes, Future[Outcome]] = OrderedDict()
         self._lock = threading.RLock()
@@ -89,6 +91,7 @@ class SandboxGrader:
                 for worker in workers:
                     worker.close()
                 raise
+            self._workers = workers
             for number, worker in enumerate(workers):
                 thread = threading.Thread(target=self._serve, args=(worker,), name=f"grader-{number}", daemon=True)
                 self._threads.append(thread)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 
 from restrl.errors import GraderError
 from restrl.grading.config import LAYERS, GradingConfig
 from restrl.grading.jail import codec
-from restrl.grading.worker import Fault, Frame, RunLimits, Worker
+from restrl.grading.watch import Fault, Frame, RunLimits
+from restrl.grading.worker import Worker
 
 log = logging.getLogger(__name__)
 
-_PROBE = '''
+_PROBE = """
 def refused(action):
     try:
         action()
@@ -23,7 +25,7 @@ def refused(action):
 def probe(parent_uid, parent_network, secret):
     import ctypes, os, resource, socket, stat
     found = {}
-    found["uid"] = os.getuid() not in (0, parent_uid) and refused(lambda: os.setuid(0)) and refused(lambda: os.chroot("/"))
+    found["uid"] = os.getuid() not in (0, parent_uid) and refused(lambda: os.setuid(0))
     kinds = [stat.S_ISCHR(os.fstat(n).st_mode) for n in (0, 1, 2)]
     no_new_privs = ctypes.CDLL(None).prctl(39, 0, 0, 0, 0) == 1
     found["clean"] = no_new_privs and secret not in os.environ and all(kinds)
@@ -33,7 +35,7 @@ def probe(parent_uid, parent_network, secret):
     found["seccomp"] = refused(lambda: socket.socket()) and refused(lambda: os.kill(os.getpid(), 0))
     found["namespaces"] = bool(parent_network) and os.readlink("/proc/self/ns/net") != parent_network
     return found
-'''.replace("except (OSError, ValueError)", "except (OSError, ValueError, MemoryError)")
+""".replace("except (OSError, ValueError)", "except (OSError, ValueError, MemoryError)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,6 @@ class LayerReport:
 
 
 def _probe_by_effect(worker: Worker) -> dict[str, bool]:
-    import os
-
     try:
         network = os.readlink("/proc/self/ns/net")
     except OSError:
@@ -86,8 +86,8 @@ def _probe_by_effect(worker: Worker) -> dict[str, bool]:
     if not claims or claims[-1].kind != b"V":
         what = claims[-1].payload.decode("utf-8", "replace") if claims else "no answer"
         raise GraderError(
-            f"the probe of the isolation layers failed ({what}): is the standard library readable for an unprivileged user? "
-            "Try grading.disable=['uid']"
+            f"the probe of the isolation layers failed ({what}); is the standard library readable for an unprivileged "
+            "user? Try grading.disable=['uid']"
         )
     return dict(codec.decode(claims[-1].payload))
 
@@ -112,7 +112,9 @@ def check_required(config: GradingConfig, active: tuple[str, ...]) -> None:
         )
     weak = [name for name in LAYERS if name not in active and name not in config.disable]
     if weak:
-        log.warning("programs are graded without these isolation layers: %s", "; ".join(f"{n}: {LAYERS[n]}" for n in weak))
+        log.warning(
+            "programs are graded without these isolation layers: %s", "; ".join(f"{n}: {LAYERS[n]}" for n in weak)
+        )
 
 
 def probe_layers(config: GradingConfig | None = None) -> list[LayerReport]:

@@ -17,7 +17,8 @@ from restrl.errors import ProblemError
 from restrl.grading.compare import outputs_equal, values_equal
 from restrl.grading.config import GradingConfig
 from restrl.grading.jail import codec
-from restrl.grading.worker import Ended, Fault, Frame, RunLimits, Worker
+from restrl.grading.watch import Ended, Fault, Frame, RunLimits
+from restrl.grading.worker import Worker
 from restrl.types import Case, CaseVerdict, Problem, VerdictName
 
 _DETAIL = 200
@@ -102,7 +103,7 @@ def _text(payload: bytes) -> str:
 
 
 class CallJudge:
-    """Tests of kind ``call``: one process for all cases of a program; after a death, a new one from the next case on."""
+    """Tests of kind ``call``: one process for all cases; after a death, a new one from the next case on."""
 
     def __init__(self, problem: Problem, config: GradingConfig) -> None:
         _check_limits(problem)
@@ -124,7 +125,9 @@ class CallJudge:
         largest = max(map(len, self._wanted))
         self._max_frame = max(problem.limits.output_bytes, 1 << (2 * largest).bit_length())
         self.digest = hashlib.blake2b(
-            repr(("call", problem.entry_point, problem.limits, problem.tests.atol, self._ids, self._args, self._wanted)).encode(),
+            repr(
+                ("call", problem.entry_point, problem.limits, problem.tests.atol, self._ids, self._args, self._wanted)
+            ).encode(),
             digest_size=16,
         ).digest()
 
@@ -135,7 +138,12 @@ class CallJudge:
     def request(self, program: str, start: int) -> bytes:
         """Returns the request for a run of the cases from `start` on."""
         request = _base_request(self._problem, "call", program, len(self._ids) - start)
-        request |= {"entry": self._problem.entry_point, "start": start, "args": self._args[start:], "max_bytes": self._max_frame}
+        request |= {
+            "entry": self._problem.entry_point,
+            "start": start,
+            "args": self._args[start:],
+            "max_bytes": self._max_frame,
+        }
         return codec.encode(request)
 
     def judge_value(self, index: int, claim: bytes) -> tuple[VerdictName, str]:

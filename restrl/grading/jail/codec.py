@@ -1,17 +1,17 @@
 """A tagged, exact-type encoding of plain data: how arguments and results cross the wall of the sandbox.
 
-Never pickle: decoding creates nothing but plain values. Both directions have caps on size, depth and number of nodes, so a
-hostile byte string costs no more than its length. A value of a *subclass* of a plain type (namedtuple, Counter, IntEnum, a
-list that claims to be equal to everything) is encoded by its contents, read with the base type's own methods.
+Never pickle: decoding creates nothing but plain values. Both directions have caps on size, depth and number of nodes,
+so a hostile byte string costs no more than its length. A value of a *subclass* of a plain type (namedtuple, Counter,
+IntEnum, a list that claims to be equal to everything) is encoded by its contents, read with the base type's own
+methods.
 """
 
 from __future__ import annotations
 
 import struct
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
 MAX_DEPTH = 150
@@ -36,8 +36,8 @@ def encode(value: object, max_bytes: int = 1 << 26, max_depth: int = MAX_DEPTH) 
     """Encodes plain data.
 
     Args:
-        value: None, bool, int, float, complex, str, bytes, bytearray, Decimal, Fraction, list, tuple, deque, set, frozenset,
-            dict, subclasses of these by value, numpy scalars; nested.
+        value: None, bool, int, float, complex, str, bytes, bytearray, Decimal, Fraction, list, tuple, deque, set,
+            frozenset, dict, subclasses of these by value, numpy scalars; nested.
         max_bytes: Cap of the encoding's length, bytes.
         max_depth: Cap of the nesting depth (a value that contains itself is too deep).
 
@@ -90,11 +90,23 @@ def _encode(value: Any, out: bytearray, cap: int, depth: int) -> None:
                 writer = _WRITERS[base]
                 break
         else:
+            if _is_a(kind, "decimal", "Decimal"):
+                _blob(out, b"D", str(value).encode())
+                return
+            if _is_a(kind, "fractions", "Fraction"):
+                _encode_items(out, b"R", 2, (value.numerator, value.denominator), cap, depth)
+                return
             if kind.__module__ == "numpy" and hasattr(value, "item") and not getattr(value, "ndim", 1):
                 _encode(value.item(), out, cap, depth)
                 return
             raise Unsupported(f"a value of type {kind.__name__} is not plain data")
     writer(value, out, cap, depth)
+
+
+def _is_a(kind: type, module: str, name: str) -> bool:
+    """Is a subclass of a class whose module is imported only where a value of it exists (imports make forks slower)."""
+    base = getattr(sys.modules.get(module), name, None)
+    return isinstance(base, type) and issubclass(kind, base)
 
 
 def _write_str(value: Any, out: bytearray, cap: int, depth: int) -> None:
@@ -134,10 +146,6 @@ _WRITERS: dict[Any, Callable[[Any, bytearray, int, int], None]] = {
     str: _write_str,
     bytes: _write_bytes(b"b"),
     bytearray: _write_bytes(b"B"),
-    Decimal: lambda value, out, cap, depth: _blob(out, b"D", Decimal.__str__(value).encode()),
-    Fraction: lambda value, out, cap, depth: _encode_items(
-        out, b"R", 2, (value.numerator, value.denominator), cap, depth
-    ),
     list: _write_sequence(b"l", list),
     tuple: _write_sequence(b"t", tuple),
     deque: _write_sequence(b"q", deque),
@@ -214,11 +222,15 @@ class _Reader:
         if tag == b"c":
             return complex(_F64.unpack(self.take(8))[0], _F64.unpack(self.take(8))[0])
         if tag == b"D":
+            from decimal import Decimal
+
             return Decimal(self.take(self.length()).decode("ascii"))
         if tag == b"R":
             numerator, denominator = self.items(depth)
             if type(numerator) is not int or type(denominator) is not int:
                 raise CodecError("a fraction of non-integers")
+            from fractions import Fraction
+
             return Fraction(numerator, denominator)
         raise CodecError(f"unknown tag {tag!r}")
 
@@ -256,4 +268,4 @@ def count_nodes(value: Any) -> int:
         return 1 + sum(count_nodes(key) + count_nodes(item) for key, item in value.items())
     if isinstance(value, list | tuple | set | frozenset | deque):
         return 1 + sum(count_nodes(item) for item in value)
-    return 3 if isinstance(value, Fraction) else 1
+    return 3 if _is_a(type(value), "fractions", "Fraction") else 1

@@ -22,7 +22,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _SockFprog(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]  # noqa: RUF012
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
 
 def _check(result: int, what: str) -> int:
@@ -60,7 +60,7 @@ def unshare_namespaces() -> None:
 
 
 def set_rlimits(*, cpu_s: int, memory_bytes: int, file_bytes: int, processes: int) -> None:
-    """Sets hard limits. ``processes`` counts threads of the user and 0 leaves it alone (a user with other processes)."""
+    """Sets hard limits. ``processes`` counts threads of the user; 0 leaves it alone (a user with other processes)."""
     limits = [
         (resource.RLIMIT_CPU, cpu_s),
         (resource.RLIMIT_AS, memory_bytes),
@@ -116,13 +116,17 @@ def _readable_entries(packages: list[str]) -> list[str]:
             entries += [
                 os.path.join(folder, name)
                 for name in os.listdir(folder)
-                if name.endswith("linux-gnu") or ".so" in name or folder.endswith("64") and not name.startswith("python")
+                if name.endswith("linux-gnu")
+                or ".so" in name
+                or (folder.endswith("64") and not name.startswith("python"))
             ]
-    return entries + packages + ["/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/urandom", "/dev/zero"]
+    return (
+        entries + packages + ["/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/urandom", "/dev/zero"]
+    )
 
 
 def restrict_files(packages: list[str]) -> None:
-    """Applies Landlock: reads only where `_readable_entries` says, no writes but to /dev/null, no TCP, scoped signals."""
+    """Applies Landlock: reads only what `_readable_entries` says, writes only /dev/null, no TCP, scoped signals."""
     abi = landlock_abi()
     if abi < 1:
         raise OSError(0, "the kernel has no Landlock")

@@ -1,11 +1,11 @@
 """Runs one program in a confined process and reports *claims* about it: encoded return values, or standard output.
 
-Nothing here knows what is expected. A program shares this process and may do what it likes to this code: all it can reach
-by that is to claim a value, which it could as well have returned.
+Nothing here knows what is expected. A program shares this process and may do what it likes to this code: all it can
+reach by that is to claim a value, which it could as well have returned.
 
-Frames to the parent (`FRAME` header, then the payload): ``R`` the jail is closed and the program starts; ``B`` the program's
-body has run; ``V`` a return value; ``U`` a return value that is not plain data; ``O`` one that is too large; ``E`` an
-exception (its name); ``M`` out of memory; ``X`` the jail could not be built.
+Frames to the parent (`FRAME` header, then the payload): ``R`` the jail is closed and the program starts; ``B`` the
+program's body has run; ``V`` a return value; ``U`` a return value that is not plain data; ``O`` one that is too
+large; ``E`` an exception (its name); ``M`` out of memory; ``X`` the jail could not be built.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ def run_stdio(channel: Channel, request: dict[str, Any]) -> None:
     module.__dict__["__builtins__"] = builtins
     sys.modules["__main__"] = module
     sys.argv = ["solution.py"]
+    stdout = sys.stdout
     _reseed()
     status = 0
     try:
@@ -148,8 +149,9 @@ def run_stdio(channel: Channel, request: dict[str, Any]) -> None:
     try:
         threading._shutdown()  # type: ignore[attr-defined]  # waits for the program's threads, as the interpreter does
         atexit._run_exitfuncs()
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        for stream in (sys.stdout, stdout):  # the program may have put its own in the place of the real one
+            if stream is not None and not stream.closed:
+                stream.flush()
     except BaseException as error:
         _report(channel, error, 0)
         status = 1

@@ -1,16 +1,17 @@
 """The zygote: a small, warm interpreter that forks one confined process per program.
 
-It is exec'd fresh with a clean environment and never sees a program or a test: the parent passes a descriptor, and only the
-forked child reads the request from it. It speaks over a Unix socket: the parent sends ``J`` with one or two descriptors
-(the channel, and standard output) or ``K`` (kill the running child); the zygote answers with `EVENT` records: ``H`` once at
-the start (followed by the enabled layers), ``P`` the child's pid, ``S`` its end (wait status, CPU seconds, peak memory).
-When the parent's end closes, the zygote kills its child and ends.
+It is exec'd fresh with a clean environment and never sees a program or a test: the parent passes a descriptor, and
+only the forked child reads the request from it. It speaks over a Unix socket: the parent sends ``J`` with one or two
+descriptors (the channel, and standard output) or ``K`` (kill the running child); the zygote answers with `EVENT`
+records: ``H`` once at the start (followed by the enabled layers), ``P`` the child's pid, ``S`` its end (wait status,
+CPU seconds, peak memory). When the parent's end closes, the zygote kills its child and ends.
 
 Run as: ``python -s -P -S zygote.py CONTROL_FD KEEP_FD OPTIONS`` (see `main`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -25,10 +26,29 @@ import types
 from typing import Any
 
 EVENT = struct.Struct("<cqdq")  # kind, pid or wait status, CPU seconds, peak memory in bytes
-WARM = (
-    "math itertools functools collections collections.abc heapq bisect re string random operator typing copy json datetime "
-    "decimal fractions statistics dataclasses enum abc io contextlib types threading time array struct queue"
-).split()
+WARM = [
+    "math",
+    "itertools",
+    "functools",
+    "collections",
+    "collections.abc",
+    "heapq",
+    "bisect",
+    "re",
+    "string",
+    "random",
+    "operator",
+    "typing",
+    "copy",
+    "enum",
+    "abc",
+    "io",
+    "contextlib",
+    "types",
+    "threading",
+    "time",
+    "struct",
+]
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -40,7 +60,9 @@ def _load_siblings() -> dict[str, Any]:
         package = types.ModuleType(name)
         package.__path__ = [os.path.abspath(os.path.join(_HERE, *[".."] * (2 - depth)))]
         sys.modules[name] = package
-    loaded = {name: importlib.import_module(f"restrl.grading.jail.{name}") for name in ("codec", "confine", "bpf", "runner")}
+    loaded = {
+        name: importlib.import_module(f"restrl.grading.jail.{name}") for name in ("codec", "confine", "bpf", "runner")
+    }
     for name in list(sys.modules):
         if name.split(".")[0] == "restrl":
             del sys.modules[name]
@@ -84,14 +106,18 @@ class Zygote:
         }
         return [name for name, on in state.items() if on]
 
-    def _import_packages(self, packages: list[str]) -> list[str]:
+    def _import_packages(self, packages: list[tuple[str, str]]) -> list[str]:
         """Imports the extra packages warm; only their own folders stay readable."""
         folders = []
         for entry, name in packages:
             if entry not in sys.path:
                 sys.path.append(entry)
             importlib.import_module(name)
-            folders += [path for path in (os.path.join(entry, name), os.path.join(entry, f"{name}.libs")) if os.path.exists(path)]
+            folders += [
+                path
+                for path in (os.path.join(entry, name), os.path.join(entry, f"{name}.libs"))
+                if os.path.exists(path)
+            ]
         sys.path[:] = [path for path in sys.path if path not in {entry for entry, _ in packages}]
         return folders
 
@@ -149,10 +175,8 @@ class Zygote:
         alive = self._wait(pid)
         _, status, usage = os.wait4(pid, 0)
         if self.filter is None:  # it may have left processes behind
-            try:
+            with contextlib.suppress(OSError):
                 os.killpg(pid, signal.SIGKILL)
-            except OSError:
-                pass
         if alive:
             scale = 1 if sys.platform == "darwin" else 1024
             cpu_s = usage.ru_utime + usage.ru_stime

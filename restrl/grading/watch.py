@@ -1,0 +1,226 @@
+"""Watching one run: its claims, its CPU and wall clocks, the kill, its end. The program has no say in any of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from restrl.grading.jail.runner import FRAME
+from restrl.grading.jail.zygote import EVENT
+
+SETUP_S = 20.0
+_MAX_STRETCH = 10.0
+
+Reason = Literal["ended", "timeout", "interrupted", "output", "protocol", "done"]
+
+
+class Fault(Exception):
+    """A fault of the grader or the machine, not of the program: the run is repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One claim of the running program: kind, case index, payload, and the CPU time that it says it has used."""
+
+    kind: bytes
+    index: int
+    payload: bytes
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended: why, wait status, CPU seconds, peak memory in bytes."""
+
+    reason: Reason
+    status: int
+    cpu_s: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """Limits that the parent enforces: CPU and wall seconds per case, largest claim in bytes."""
+
+    cpu_s: float
+    wall_s: float
+    max_frame: int
+
+
+def cpu_clock(pid: int) -> float | None:
+    """Returns the CPU seconds of a process (all threads), or None if it is gone or the system cannot tell."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return None
+
+
+def _runqueue_s(pid: int) -> float:
+    """Returns the seconds that a process was ready to run but another one had the processor."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+class Watch:
+    """Watches one run: frames, CPU time per case, wall time per case, the end."""
+
+    def __init__(
+        self,
+        control: socket.socket,
+        data: socket.socket,
+        pid: int,
+        limits: RunLimits,
+        on_frame: Callable[[Frame], bool],
+    ) -> None:
+        self.control = control
+        self.data = data
+        self.pid = pid
+        self.limits = limits
+        self.on_frame = on_frame
+        self.buffer = bytearray()
+        self.reason: Reason = "ended"
+        self.ready = False
+        self.killed = False
+        self.finished = False
+        self._start_case()
+
+    def _start_case(self) -> None:
+        self.cpu_base = cpu_clock(self.pid) or 0.0
+        self.wall_base = time.monotonic()
+
+    def run(self) -> Ended:
+        poller = select.poll()
+        poller.register(self.control, select.POLLIN)
+        poller.register(self.data, select.POLLIN)
+        while True:
+            events = poller.poll(self._patience_ms())
+            for descriptor, _ in events:
+                if descriptor == self.data.fileno() and not self._drain():
+                    poller.unregister(self.data)
+            for descriptor, _ in events:
+                if descriptor == self.control.fileno():
+                    return self._end()
+            if not events:
+                self._tick()
+
+    def _patience_ms(self) -> int:
+        if self.finished or self.killed:
+            return 250
+        used = (cpu_clock(self.pid) or 0.0) - self.cpu_base
+        return max(10, min(1000, int(1000 * (self.limits.cpu_s - used)) + 1))
+
+    def _tick(self) -> None:
+        """No claim for a while: is a limit exceeded?"""
+        elapsed = time.monotonic() - self.wall_base
+        if self.killed:
+            if elapsed > self.limits.wall_s * _MAX_STRETCH + SETUP_S:
+                raise Fault("a killed run does not end")
+            return
+        if self.finished:
+            self._kill("done")
+            return
+        if not self.ready:
+            if elapsed > SETUP_S * _MAX_STRETCH:
+                raise Fault("the jail was not ready in time")
+            return
+        used = (cpu_clock(self.pid) or 0.0) - self.cpu_base
+        if used >= self.limits.cpu_s:
+            self._kill("timeout")
+        elif elapsed >= self.limits.wall_s:
+            # Time spent waiting for a processor is the machine's fault, not the program's.
+            if elapsed - _runqueue_s(self.pid) >= self.limits.wall_s:
+                self._kill("timeout")
+            elif elapsed >= self.limits.wall_s * _MAX_STRETCH:
+                raise Fault("the machine is too loaded to run the program")
+
+    def _kill(self, reason: Reason) -> None:
+        if not self.killed:
+            self.killed = True
+            self.reason = reason
+            with contextlib.suppress(OSError):
+                self.control.send(b"K")
+
+    def _drain(self) -> bool:
+        """Reads what is there. Returns False at the end of the stream."""
+        try:
+            part = self.data.recv(1 << 18)
+        except BlockingIOError:
+            return True
+        except ConnectionResetError:
+            return False
+        if not part:
+            return False
+        self.buffer += part
+        self._parse()
+        return True
+
+    def _parse(self) -> None:
+        position = 0
+        while not self.finished and self.reason not in ("output", "protocol"):
+            if len(self.buffer) - position < FRAME.size:
+                break
+            length, kind, index, cpu_s = FRAME.unpack_from(self.buffer, position)
+            if length > self.limits.max_frame:
+                self._kill("output")
+                break
+            end = position + FRAME.size + length
+            if len(self.buffer) < end:
+                break
+            self._frame(Frame(kind, index, bytes(self.buffer[position + FRAME.size : end]), cpu_s))
+            position = end
+        del self.buffer[:position]
+        if self.finished or self.reason in ("output", "protocol"):
+            self.buffer.clear()
+
+    def _frame(self, frame: Frame) -> None:
+        if not self.ready:
+            if frame.kind == b"X":
+                raise Fault(f"a program could not be confined: {frame.payload.decode('utf-8', 'replace')}")
+            if frame.kind != b"R":
+                raise Fault("a claim before the jail was closed")
+            self.ready = True
+            self._start_case()
+            return
+        try:
+            more = self.on_frame(frame)
+        except ValueError:
+            self._kill("protocol")
+            return
+        self.finished = not more
+        if self.reason == "timeout":
+            self.reason = "interrupted"  # the claim was on its way when the clock ran out: its case is not late
+        self._start_case()
+
+    def _end(self) -> Ended:
+        data = self.control.recv(EVENT.size, socket.MSG_WAITALL)
+        if len(data) < EVENT.size:
+            raise Fault("the zygote died")
+        kind, status, cpu_s, peak = EVENT.unpack(data)
+        if kind != b"S":
+            raise Fault(f"the zygote sent {kind!r}")
+        while self._readable() and self._drain():
+            pass
+        if not self.ready:
+            raise Fault("the run ended before the program started")
+        killed = os.WIFSIGNALED(status)
+        if self.reason == "ended" and killed and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGPROF):
+            self.reason = "timeout"
+        return Ended(self.reason, status, cpu_s, peak)
+
+    def _readable(self) -> bool:
+        poller = select.poll()
+        poller.register(self.data, select.POLLIN)
+        return bool(poller.poll(0))
