@@ -48,6 +48,12 @@ def score(
     grades = grader.grade(pairs)
     if len(grades) != len(pairs):
         raise GraderError(f"the grader returned {len(grades)} grades for {len(pairs)} programs; check the grader")
+    for grade in grades:
+        if not 0.0 <= grade.reward <= 1.0:
+            raise GraderError(
+                f"the grader gave problem {grade.problem_id!r} the reward {grade.reward}; "
+                "a verifier reward lies in [0, 1]: check the grader"
+            )
     return [
         Score(
             grade.reward,

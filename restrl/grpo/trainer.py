@@ -280,6 +280,8 @@ def _engine_config(config: GRPOConfig, data: TrainingSet, checkpoints: Path, ste
         epsilon_high=config.epsilon_high or None,
         loss_type=config.loss_type,
         scale_rewards=config.scale_rewards,
+        # The published KL term is not weighted by the importance ratio.
+        use_bias_correction_kl=False,
         temperature=config.temperature,
         top_p=config.top_p,
         top_k=0,

@@ -229,6 +229,12 @@ def test_missing_grades_are_an_error() -> None:
         score([State(make_problem())] * 2, [Completion("x", "stop")] * 2, TableGrader([1.0]), GRPOConfig())
 
 
+@pytest.mark.parametrize("reward", [float("nan"), float("inf"), 1.5, -0.1])
+def test_impossible_rewards_are_an_error(reward: float) -> None:
+    with pytest.raises(GraderError, match="reward"):
+        score([State(make_problem())], [Completion("x", "stop")], TableGrader([reward]), GRPOConfig())
+
+
 def test_importing_the_package_imports_no_torch() -> None:
     code = "import sys, restrl.grpo, restrl.rest; sys.exit('torch' in sys.modules or 'trl' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
