@@ -2,9 +2,9 @@
 
     python benchmarks/engine_throughput.py [--model DIR] [--batch 256] [--threads 2]
 
-Both sides of a ratio run in one process, on the same prompts, with the same budget of tokens. Without a model directory a
-random model of the starter's size is made on the spot; its completions all run to the budget, so that the dropping of
-finished rows shows only with a trained model.
+Both sides of a ratio run in one process, on the same prompts, with the same budget of tokens. Without a model directory
+a random model of the starter's size is made on the spot; its completions all run to the budget, so that the dropping
+of finished rows shows only with a trained model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,20 @@ from restrl.policy.prompting import encode_prompt
 from restrl.policy.transformers_engine import TransformersPolicy
 from restrl.types import Problem, SampleRequest, SamplingParams, State, Tests
 
-_WORDS = "sum of squares product largest smallest sorted reversed even odd negative first last middle".split()
+_WORDS = (
+    "sum",
+    "of",
+    "squares",
+    "product",
+    "largest",
+    "sorted",
+    "reversed",
+    "even",
+    "odd",
+    "negative",
+    "first",
+    "last",
+)
 
 
 def _problems(count: int) -> list[Problem]:

@@ -110,14 +110,17 @@ def choose_dtype(dtype: str, device: str) -> torch.dtype:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps the progress bars of `transformers` off while a model loads."""
+    """Keeps `transformers` silent while a model loads: what is missing from it is reported by an error of ours."""
     from transformers.utils import logging
 
     was_on = logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if was_on:
             logging.enable_progress_bar()
 

@@ -102,11 +102,17 @@ class TransformersPolicy:
         chosen = choose_device(device)
         try:
             with quiet():
-                model: Any = AutoModelForCausalLM.from_pretrained(
-                    str(path), dtype=choose_dtype(dtype, chosen), local_files_only=True
+                loaded: Any = AutoModelForCausalLM.from_pretrained(
+                    str(path), dtype=choose_dtype(dtype, chosen), local_files_only=True, output_loading_info=True
                 )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise load_error(path, error) from error
+        model, info = loaded
+        if info["missing_keys"]:
+            raise ModelError(
+                f"model directory {str(path)!r} is no causal language model (its weights lack "
+                f"{', '.join(sorted(info['missing_keys'])[:2])}); save the model again with save_pretrained"
+            )
         self._set_up(model.to(chosen).eval(), tokenizer, prompt_style, max_batch_tokens, max_batch_size, decode_loop)
 
     @classmethod

@@ -1,8 +1,8 @@
 """How good a value model is, before anything is built on it: error, calibration, and above all ranking.
 
 Search over a noisy scorer stops helping beyond a width that its signal-to-noise ratio sets, so the number that predicts
-best-of-n is how often the model prefers the better of two finished programs *of the same problem*. A model can have a low
-error from telling easy problems from hard ones, and still rank at random within a problem.
+best-of-n is how often the model prefers the better of two finished programs *of the same problem*. A model can have a
+low error from telling easy problems from hard ones, and still rank at random within a problem.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def best_of_table(groups: Sequence[tuple[Floats, Floats]], sizes: Sequence[int] 
 def _finished_groups(data: Predictions) -> list[tuple[Floats, Floats]]:
     """Predictions and rewards of the distinct finished programs of each problem."""
     groups: dict[str, dict[str, tuple[float, float]]] = {}
-    for index in np.flatnonzero(data.finished):
+    for index in np.flatnonzero(data.finished).tolist():
         programs = groups.setdefault(data.problem[index], {})
         programs[data.program[index]] = (float(data.predicted[index]), float(data.target[index]))
     result = []

@@ -1,7 +1,8 @@
 """States as token sequences for the value model: as few forwards as possible, the same values as one by one.
 
-A causal model's value at a boundary depends on the tokens before it only, so one forward over a program gives the value at
-every boundary. Where the tokenizer merges the end of a line with what follows, the boundary gets a sequence of its own.
+A causal model's value at a boundary depends on the tokens before it only, so one forward over a program gives the value
+at every boundary. Where the tokenizer merges the end of a line with what follows, the boundary gets a sequence of its
+own.
 """
 
 from __future__ import annotations

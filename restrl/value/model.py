@@ -1,8 +1,8 @@
 """The trained value model (ReST-RL, section 3.3): the policy's architecture with one scalar output.
 
 It is saved as a sequence-classification model with one label, in the standard layout, so that anything can load it; the
-value of a state is the model's output at the state's last token. ``config.json`` holds in addition ``restrl_value``: how
-the output becomes a value, and the prompt style of the training.
+value of a state is the model's output at the state's last token. ``config.json`` holds in addition ``restrl_value``:
+how the output becomes a value, and the prompt style of the training.
 
 Shapes: B rows, T tokens, D hidden size.
 """

@@ -1,7 +1,8 @@
-"""The transformers engine: one completion per (state, params, seed, index), whatever the batch; stops; distributions."""
+"""The transformers engine: one completion per (state, params, seed, index), whatever the batch; stops; softmax."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from pathlib import Path
@@ -28,10 +29,8 @@ def policy(tiny_plain_model_dir: Path) -> TransformersPolicy:
 
 def _mixed_requests(count: int) -> list[SampleRequest]:
     codes = ["", "    total = 0\n", "    total = 0\n    for x in xs:\n", "    return k\n"]
-    return [
-        SampleRequest(State(make_problem(f"p/{i % 7}", preamble="#" * (3 * (i % 7))), codes[i % 4]), 1 + i % 3, 1000 + i)
-        for i in range(count)
-    ]
+    problems = [make_problem(f"p/{i}", preamble="#" * (3 * i)) for i in range(7)]
+    return [SampleRequest(State(problems[i % 7], codes[i % 4]), 1 + i % 3, 1000 + i) for i in range(count)]
 
 
 def test_same_completion_whatever_the_batch(policy: TransformersPolicy) -> None:
@@ -41,7 +40,7 @@ def test_same_completion_whatever_the_batch(policy: TransformersPolicy) -> None:
     assert [[c.token_ids for c in cs] for cs in together] == [[c.token_ids for c in cs] for cs in alone]
     assert [[c.text for c in cs] for cs in together] == [[c.text for c in cs] for cs in alone]
     assert [len(cs) for cs in together] == [request.n for request in requests]
-    for left, right in zip(sum(together, []), sum(alone, []), strict=True):
+    for left, right in zip(itertools.chain(*together), itertools.chain(*alone), strict=True):
         assert left.logprob == pytest.approx(right.logprob, abs=1e-3)
     # The samples of one request differ, and so do requests that differ in the seed only.
     texts = {c.token_ids for cs in together for c in cs}
