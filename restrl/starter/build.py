@@ -24,7 +24,6 @@ from restrl.starter.tokenizer import CONTEXT, train_tokenizer
 
 Log = Callable[[dict[str, float]], None]
 
-_TOKENIZER_DOCUMENTS = 20_000
 _CHUNK_BATCHES = 16
 _IGNORE = -100
 
@@ -46,6 +45,7 @@ class BuildConfig:
         heads: Attention heads.
         threads: CPU threads; the weights depend on it.
         save_every: Steps between checkpoints.
+        tokenizer_documents: Documents that the tokenizer is trained on; training begins with the next one.
         corpus: How the documents are made.
     """
 
@@ -61,12 +61,13 @@ class BuildConfig:
     heads: int = 4
     threads: int = 2
     save_every: int = 200
+    tokenizer_documents: int = 20_000
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
 
 
-def build_tokenizer(seed: int, corpus: CorpusConfig) -> PreTrainedTokenizerFast:
+def build_tokenizer(config: BuildConfig, seed: int) -> PreTrainedTokenizerFast:
     """Trains the tokenizer on the corpus's first documents."""
-    return train_tokenizer(document.text for document in documents(0, _TOKENIZER_DOCUMENTS, seed, corpus))
+    return train_tokenizer(document.text for document in documents(0, config.tokenizer_documents, seed, config.corpus))
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, config: BuildConfig, seed: int) -> LlamaForCausalLM:
@@ -106,7 +107,7 @@ def batches(
     while step < config.steps:
         chunk = step // _CHUNK_BATCHES
         size = _CHUNK_BATCHES * config.batch
-        first = _TOKENIZER_DOCUMENTS + chunk * size
+        first = config.tokenizer_documents + chunk * size
         encoded = sorted(_encode(tokenizer, list(documents(first, size, seed, config.corpus))), key=lambda e: len(e[0]))
         groups = [encoded[i : i + config.batch] for i in range(0, size, config.batch)]
         random.Random(derive_seed(seed, "starter batches", chunk)).shuffle(groups)
@@ -201,7 +202,7 @@ def _build(out: Path, seed: int, on_log: Log | None, config: BuildConfig) -> Pat
     state = torch.load(state_file, weights_only=True) if state_file.is_file() else None
     if state is not None and (state["identity"] != identity or state["ends"] not in (0, config.steps)):
         state = None
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint) if state else build_tokenizer(seed, config.corpus)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint) if state else build_tokenizer(config, seed)
     model = build_model(tokenizer, config, seed)
     optimizer = _optimizer(model, config)
     first = 0

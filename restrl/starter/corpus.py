@@ -1,9 +1,9 @@
 """The pre-training corpus: programs of the family with habit-like mistakes in them.
 
 A document is a problem's initial state, a solution, and the end marker. It is careful or sloppy: that sets how likely
-each line is to be a confusable variant. Rarer operations are mistaken more often; now and then a step is left out or two
-are swapped. Some documents end in one review line that says whether the program is right, and in which line it first goes
-wrong, as code in the wild is reviewed: it is what a value model can build on. Only train compositions appear.
+each line is to be a confusable variant. Rarer operations are mistaken more often; now and then a step is left out or
+two are swapped. Some documents end in one review line that says whether the program is right, and in which line it first
+goes wrong, as code in the wild is reviewed: it is what a value model can build on. Only train compositions appear.
 """
 
 from __future__ import annotations

@@ -7,12 +7,14 @@ from typing import Any
 
 from restrl.starter.operations.base import PARAMETERS, Type
 
-_WORDS = tuple(
-    """
-    apple bee cat ear tree rose star note area otter level sea toast arrow error iris oasis test a
-    to sister aorta eel radar bird moss sky tart noon orbit ratio sofa idea street assess it
-    """.split()
+# fmt: off
+_WORDS = (
+    "apple", "bee", "cat", "ear", "tree", "rose", "star", "note", "area", "otter", "level", "sea",
+    "toast", "arrow", "error", "iris", "oasis", "test", "a", "to", "sister", "aorta", "eel",
+    "radar", "bird", "moss", "sky", "tart", "noon", "orbit", "ratio", "sofa", "idea", "street",
+    "assess", "it",
 )
+# fmt: on
 
 _EDGES: dict[Type, tuple[Any, ...]] = {
     "numbers": ([], [0], [5], [-3], [2, 2], [1, -1], [3, 1, 2], [7, 7, 7, 7]),

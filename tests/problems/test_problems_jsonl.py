@@ -191,5 +191,5 @@ def test_files_without_problems_are_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(ProblemError, match="cannot read the problem file .*No such file"):
+    with pytest.raises(ProblemError, match=r"cannot read the problem file .*No such file"):
         read_problems(tmp_path / "none.jsonl")

@@ -1,14 +1,14 @@
 """What an operation of the starter family is, and the small notation that its code is written in.
 
-An operation turns a value of one type into a value of another (``numbers`` to ``numbers``, ``words`` to ``text`` ...). It
-has several phrasings and one or several *forms*, each a few lines of Python. A form is written once, with its confusable
+An operation turns a value of one type into a value of another (``numbers`` to ``numbers``, ``words`` to ``text``). It
+has several phrasings and one or two *forms*, each a few lines of Python. A form is written once, with its confusable
 variants in place:
 
     xs = [x for x in xs if x «>|>=|<» {k}]
 
 The first alternative between the guillemets is right; the others are mistakes, the most habitual one first. ``{k}``,
-``{k-1}`` and ``{k+1}`` stand for the operation's parameter, a literal or the argument ``k``. The operations themselves are
-in the TOML files beside this module, one per type of input.
+``{k-1}`` and ``{k+1}`` stand for the operation's parameter, a literal or the argument ``k``. The operations themselves
+are in the TOML files beside this module, one per type of input.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Shorthands for the forms that most operations share: a comprehension, and the loop that does the same.
 
-``keep = CONDITION``, ``map = EXPRESSION``, ``count = CONDITION`` and ``add = EXPRESSION`` in an operation's TOML table stand
-for two forms each.
+``keep = CONDITION``, ``map = EXPRESSION``, ``count = CONDITION`` and ``add = EXPRESSION`` in an operation's TOML table
+stand for two forms each.
 """
 
 from __future__ import annotations
