@@ -21,8 +21,8 @@ from restrl.errors import ConfigError
 
 Floats = npt.NDArray[np.float64]
 
-# Resampled values held in memory at a time: 4 million doubles, 32 MB.
-_CHUNK_VALUES = 1 << 22
+# Resampled values held in memory at a time: a million, 8 MB for each of a few arrays.
+_CHUNK_VALUES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
