@@ -10,7 +10,8 @@ Which completions count for a state S:
   weight = count, the sum of rewards and the count have expectations in the ratio V(S) (Wald's identity), so a
   weighted fit is unbiased.
 - ``subtree`` (the paper): all that pass through S, also those that were sampled further down. UCT samples more where
-  the rewards were good, so their mean lies above the policy's value.
+  the rewards were good, so their mean lies above the policy's value; in a small tree that has run out of good leaves,
+  below it.
 
 Deviations from the paper:
 1. ``own`` instead of ``subtree``; the latter is one setting away.
