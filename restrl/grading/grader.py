@@ -111,6 +111,8 @@ class SandboxGrader:
         atexit.unregister(self.close)
         for _ in self._threads:
             self._jobs.put(None)
+        for worker in self._workers:
+            worker.interrupt()
         for thread in self._threads:
             thread.join()
         while True:
@@ -202,5 +204,7 @@ class SandboxGrader:
                 return judge.grade(worker, program, final=attempt == attempts)
             except Fault as fault:
                 reason = str(fault)
+                if self._closed:
+                    raise GraderError("the grader was closed while it was grading") from None
                 log.warning("attempt %d of %d to grade a program failed: %s", attempt, attempts, reason)
         raise GraderError(f"a program could not be graded in {attempts} attempts: {reason}; see `restrl doctor`")

@@ -31,7 +31,6 @@ class Outcome:
 
     verdicts: tuple[CaseVerdict, ...]
     cpu_s: float
-    layers: tuple[str, ...]
 
 
 class Judge(Protocol):
@@ -190,7 +189,7 @@ class _CallRun:
             self._add(verdict, detail)
             if not self.defined or self.timeouts >= judge._config.max_timeouts:
                 self._fill(verdict, detail)
-        return Outcome(tuple(self.verdicts), cpu_s, self.worker.layers)
+        return Outcome(tuple(self.verdicts), cpu_s)
 
     def _add(self, verdict: VerdictName, detail: str) -> None:
         self.timeouts += verdict in ("timeout", "memory")
@@ -212,6 +211,8 @@ class _CallRun:
                 self._fill("memory" if kind == b"M" else "error", _text(frame.payload))
             else:
                 raise ValueError("a claim before the program's body has run")
+        elif frame.cpu_s > self.judge._problem.limits.cpu_s:
+            self._add("timeout", "CPU time limit")
         elif kind == b"V":
             self._add(*self.judge.judge_value(index, frame.payload))
         elif kind == b"U":
@@ -248,15 +249,17 @@ class StdioJudge:
         """Grades one program; see `Judge`."""
         verdicts: list[CaseVerdict] = []
         timeouts, cpu_s = 0, 0.0
+        costly: VerdictName = "timeout"
         for case in self._problem.tests.cases:
             if timeouts >= self._config.max_timeouts:
-                verdicts.append(CaseVerdict(case.id, "timeout", "after earlier timeouts"))
+                verdicts.append(CaseVerdict(case.id, costly, "not run: it failed like this before"))
                 continue
             verdict, detail, used_s = self._run_case(worker, program, case, final)
-            timeouts += verdict == "timeout"
+            if verdict in ("timeout", "memory"):
+                timeouts, costly = timeouts + 1, verdict
             cpu_s += used_s
             verdicts.append(CaseVerdict(case.id, verdict, detail))
-        return Outcome(tuple(verdicts), cpu_s, worker.layers)
+        return Outcome(tuple(verdicts), cpu_s)
 
     def _run_case(self, worker: Worker, program: str, case: Case, final: bool) -> tuple[VerdictName, str, float]:
         problem, expected = self._problem, str(case.expected)
@@ -287,7 +290,7 @@ class StdioJudge:
     def _judge(
         self, ended: Ended, claims: list[Frame], written: bytes, cap: int, expected: str
     ) -> tuple[VerdictName, str]:
-        if ended.reason == "timeout" or ended.cpu_s > self._problem.limits.cpu_s + 0.5:
+        if ended.reason == "timeout" or ended.cpu_s > self._problem.limits.cpu_s + 0.25:
             return "timeout", "CPU or wall time limit"
         if len(written) > cap:
             return "output", "output limit"

@@ -19,6 +19,7 @@ from restrl.grading.jail.zygote import EVENT
 
 SETUP_S = 20.0
 _MAX_STRETCH = 10.0
+_LINGER_S = 0.25
 
 Reason = Literal["ended", "timeout", "interrupted", "output", "protocol", "done"]
 
@@ -29,7 +30,11 @@ class Fault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One claim of the running program: kind, case index, payload, and the CPU time that it says it has used."""
+    """One claim of the running program: kind, case index, payload, and the CPU time that it says the case took.
+
+    The clock that kills is the parent's; the claimed time makes an honest program's timeout independent of how late the
+    parent looked.
+    """
 
     kind: bytes
     index: int
@@ -95,6 +100,7 @@ class Watch:
         self.ready = False
         self.killed = False
         self.finished = False
+        self.claimed_s = 0.0
         self._start_case()
 
     def _start_case(self) -> None:
@@ -113,8 +119,7 @@ class Watch:
             for descriptor, _ in events:
                 if descriptor == self.control.fileno():
                     return self._end()
-            if not events:
-                self._tick()
+            self._tick()  # also after events: a program that trickles bytes must not stop the clocks
 
     def _patience_ms(self) -> int:
         if self.finished or self.killed:
@@ -123,14 +128,15 @@ class Watch:
         return max(10, min(1000, int(1000 * (self.limits.cpu_s - used)) + 1))
 
     def _tick(self) -> None:
-        """No claim for a while: is a limit exceeded?"""
+        """Is a limit exceeded?"""
         elapsed = time.monotonic() - self.wall_base
         if self.killed:
             if elapsed > self.limits.wall_s * _MAX_STRETCH + SETUP_S:
                 raise Fault("a killed run does not end")
             return
         if self.finished:
-            self._kill("done")
+            if elapsed > _LINGER_S:
+                self._kill("done")
             return
         if not self.ready:
             if elapsed > SETUP_S * _MAX_STRETCH:
@@ -179,7 +185,8 @@ class Watch:
             end = position + FRAME.size + length
             if len(self.buffer) < end:
                 break
-            self._frame(Frame(kind, index, bytes(self.buffer[position + FRAME.size : end]), cpu_s))
+            self._frame(Frame(kind, index, bytes(self.buffer[position + FRAME.size : end]), cpu_s - self.claimed_s))
+            self.claimed_s = cpu_s
             position = end
         del self.buffer[:position]
         if self.finished or self.reason in ("output", "protocol"):

@@ -102,7 +102,11 @@ class Worker:
             kind, length, _, _ = EVENT.unpack(self._receive(EVENT.size))
             if kind != b"H":
                 raise Fault("no greeting")
-            self.layers = tuple(json.loads(self._receive(int(length))))
+            layers = tuple(json.loads(self._receive(int(length))))
+            lost = set(self.layers) - set(layers)
+            if lost:
+                raise Fault(f"a new zygote lacks the layers {sorted(lost)} that the last one had")
+            self.layers = layers
         except (Fault, OSError) as error:
             complaint = self._complaint()
             self.close()
@@ -134,7 +138,7 @@ class Worker:
         process, self._process = self._process, None
         if process is not None:
             try:
-                process.wait(timeout=2)
+                process.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -171,13 +175,14 @@ class Worker:
             ours.setblocking(False)
             return Watch(self._control, ours, pid, limits, on_frame).run()
         except (Fault, OSError) as error:
-            self.kill()
+            self.close()
             raise Fault(str(error)) from None
         finally:
             ours.close()
 
-    def kill(self) -> None:
-        """Kills the zygote; the next run starts a new one."""
-        if self._process is not None:
-            self._process.kill()
-        self.close()
+    def interrupt(self) -> None:
+        """Makes a run that is in progress in another thread fail: the zygote kills its child and ends."""
+        control = self._control
+        if control is not None:
+            with contextlib.suppress(OSError):
+                control.shutdown(socket.SHUT_RDWR)

@@ -317,9 +317,9 @@ def test_a_thousand_programs_leak_nothing():
         odd = thread + "def f(x):\n if x == 3: os._exit(1)\n return x * x + 7"
         small = problems.call_problem(args=(3, 4))
         grades = grader.grade(
-            [(small, GOOD), (small, odd), (small, "raise ValueError"), (problems.stdio_problem(), "print(11)")] * 170
+            [(small, GOOD), (small, odd), (small, "raise ValueError"), (problems.stdio_problem(), "print(11)")] * 110
         )
-        assert [g.reward for g in grades] == [1.0, 0.5, 0.0, 0.5] * 170
+        assert [g.reward for g in grades] == [1.0, 0.5, 0.0, 0.5] * 110
         assert descriptors() == open_before
         assert len(descendants() - processes_before) == 2
     assert descendants() - processes_before == set()
@@ -425,3 +425,56 @@ def test_the_shaped_reward():
     assert shaped_reward(0.5, ended_with_stop=True, trailing_chars=0) == 0.501
     assert shaped_reward(1.0, ended_with_stop=False, trailing_chars=100) == pytest.approx(0.9999)
     assert shaped_reward(0.0, ended_with_stop=True, trailing_chars=2000) == pytest.approx(-0.001)
+
+
+def test_closing_stops_work_in_progress_at_once():
+    problem = problems.call_problem(cpu_s=60.0)
+    grader = SandboxGrader(GradingConfig(workers=1))
+    failures = []
+
+    def wait():
+        try:
+            grader.grade([(problem, "def f(x):\n while True: pass"), (problem, GOOD)])
+        except GraderError as error:
+            failures.append(str(error))
+
+    before = descendants()
+    grader.start()
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    time.sleep(0.3)
+    started = time.monotonic()
+    grader.close()
+    waiting.join()
+    assert time.monotonic() - started < 30
+    assert failures and "closed" in failures[0]
+    assert descendants() == before
+
+
+def test_trickling_bytes_does_not_stop_the_clock(grader):
+    problem = problems.call_problem(cpu_s=0.3)
+    header = "struct.pack('<IcId', 1 << 20, b'V', 0, 0.0)"
+    program = f"""
+import os, struct, time
+def f(x):
+    fds = [fd for fd in range(3, 64) if fd != 0]
+    for fd in fds:
+        try: os.write(fd, {header})
+        except OSError: pass
+    while True:
+        for fd in fds:
+            try: os.write(fd, b'x')
+            except OSError: pass
+        time.sleep(0.005)
+"""
+    started = time.monotonic()
+    assert grader.grade([(problem, program)])[0].reward == 0.0
+    assert time.monotonic() - started < 30
+
+
+def test_a_parent_that_looks_late_still_sees_the_timeout(monkeypatch, grader):
+    from restrl.grading import watch
+
+    monkeypatch.setattr(watch, "cpu_clock", lambda pid: 0.0)
+    problem = problems.call_problem(args=range(2), cpu_s=0.1)
+    assert verdicts(grader.grade([(problem, burning(0.15))])[0]) == ["timeout"] * 2
