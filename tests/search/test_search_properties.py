@@ -94,7 +94,7 @@ def outline(tree):
 
 
 @given(policies, configs, lengths)
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=30)
 def test_the_budget_is_spent_exactly_and_nothing_stays_under_way(programs, config, max_tokens):
     tree = run(programs, config, max_tokens)
     assert len(tree.draws) == config.budget == tree.root.visits == tree.statistics().completions
@@ -104,7 +104,7 @@ def test_the_budget_is_spent_exactly_and_nothing_stays_under_way(programs, confi
 
 
 @given(policies, configs, lengths, st.integers(0, 10**6))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_counts_and_sums_are_those_of_the_completions_at_every_moment(programs, config, max_tokens, seed):
     def check(tree):
         through = {node: [] for node in tree.nodes}
@@ -127,13 +127,13 @@ def test_counts_and_sums_are_those_of_the_completions_at_every_moment(programs, 
 
 
 @given(policies, configs, lengths, st.integers(0, 10**6))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_order_and_size_of_asking_and_telling_change_nothing(programs, config, max_tokens, seed):
     assert outline(run(programs, config, max_tokens)) == outline(run(programs, config, max_tokens, random.Random(seed)))
 
 
 @given(policies, configs, lengths)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 def test_a_smaller_budget_is_the_beginning_of_a_larger_one(programs, config, max_tokens):
     whole = run(programs, config, max_tokens)
     half = run(programs, dataclasses.replace(config, budget=config.budget // 2), max_tokens)
@@ -142,7 +142,7 @@ def test_a_smaller_budget_is_the_beginning_of_a_larger_one(programs, config, max
 
 
 @given(policies, configs, lengths)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_states_extend_their_parents_and_pruning_keeps_num_decision(programs, config, max_tokens):
     tree = run(programs, config, max_tokens)
     for node in tree.nodes:
