@@ -238,3 +238,9 @@ def test_impossible_rewards_are_an_error(reward: float) -> None:
 def test_importing_the_package_imports_no_torch() -> None:
     code = "import sys, restrl.grpo, restrl.rest; sys.exit('torch' in sys.modules or 'trl' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_metric_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    missing = [name for name, meaning in METRICS.items() if f"| `{name}` | {meaning} |" not in text]
+    assert not missing
