@@ -69,6 +69,11 @@ class SandboxGrader:
         """The isolation layers in force; empty before the start."""
         return self._layers
 
+    @property
+    def zygotes(self) -> tuple[int, ...]:
+        """Process ids of the pool's zygotes."""
+        return tuple(pid for worker in self._workers if (pid := worker.pid) is not None)
+
     def start(self) -> None:
         """Starts the pool and checks the required layers. Does nothing if it runs.
 

@@ -48,6 +48,11 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """The zygote's process id, if there is one."""
+        return self._process.pid if self._process is not None else None
+
     def start(self) -> None:
         """Starts the zygote if there is none.
 

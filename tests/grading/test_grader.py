@@ -193,26 +193,22 @@ def _share(grader):
     SHARED.current = grader
 
 
-def zygotes(grader) -> list[int]:
-    return [worker._process.pid for worker in grader._workers]
-
-
 def test_a_dead_zygote_is_replaced_and_its_work_redone():
     slow = burning(0.15)
     with SandboxGrader(GradingConfig(workers=1, cache=False)) as grader:
         grader.grade([(PROBLEM, GOOD)])
-        before = zygotes(grader)
+        before = grader.zygotes
         killer = threading.Timer(0.4, os.kill, (before[0], signal.SIGKILL))
         killer.start()
         assert [g.reward for g in grader.grade([(PROBLEM, slow), (PROBLEM, GOOD)])] == [1.0, 1.0]
         killer.join()
-        assert zygotes(grader) != before
+        assert grader.zygotes != before
 
 
 def test_a_grader_that_cannot_grade_raises_and_never_scores_zero(tmp_path):
     with SandboxGrader(GradingConfig(workers=1, cache=False, retries=1)) as grader:
         grader._workers[0]._config = GradingConfig(python=str(tmp_path / "missing"))
-        os.kill(zygotes(grader)[0], signal.SIGKILL)
+        os.kill(grader.zygotes[0], signal.SIGKILL)
         with pytest.raises(GraderError):
             grader.grade([(PROBLEM, GOOD)])
 
