@@ -47,13 +47,15 @@ class BuildConfig:
         save_every: Steps between checkpoints.
         tokenizer_documents: Documents that the tokenizer is trained on; training begins with the next one.
         corpus: How the documents are made.
+        rough: How those of the first ``rough_steps`` steps (and the tokenizer's) are made: with more mistakes.
+        rough_steps: Steps that begin with the rough documents.
     """
 
-    steps: int = 4000
+    steps: int = 3400
     batch: int = 32
     learning_rate: float = 2e-3
     warmup: int = 100
-    decay: int = 800
+    decay: int = 1000
     weight_decay: float = 0.1
     prompt_weight: float = 0.1
     hidden: int = 128
@@ -63,11 +65,13 @@ class BuildConfig:
     save_every: int = 200
     tokenizer_documents: int = 20_000
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    rough: CorpusConfig = field(default_factory=lambda: CorpusConfig(careful=0.15, sloppy=0.5))
+    rough_steps: int = 2200
 
 
 def build_tokenizer(config: BuildConfig, seed: int) -> PreTrainedTokenizerFast:
     """Trains the tokenizer on the corpus's first documents."""
-    return train_tokenizer(document.text for document in documents(0, config.tokenizer_documents, seed, config.corpus))
+    return train_tokenizer(document.text for document in documents(0, config.tokenizer_documents, seed, config.rough))
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, config: BuildConfig, seed: int) -> LlamaForCausalLM:
@@ -108,7 +112,8 @@ def batches(
         chunk = step // _CHUNK_BATCHES
         size = _CHUNK_BATCHES * config.batch
         first = config.tokenizer_documents + chunk * size
-        encoded = sorted(_encode(tokenizer, list(documents(first, size, seed, config.corpus))), key=lambda e: len(e[0]))
+        corpus = config.rough if chunk * _CHUNK_BATCHES < config.rough_steps else config.corpus
+        encoded = sorted(_encode(tokenizer, list(documents(first, size, seed, corpus))), key=lambda e: len(e[0]))
         groups = [encoded[i : i + config.batch] for i in range(0, size, config.batch)]
         random.Random(derive_seed(seed, "starter batches", chunk)).shuffle(groups)
         for group in groups[step % _CHUNK_BATCHES :]:

@@ -12,28 +12,32 @@ from restrl.starter.tokenizer import CONTEXT
 _TEMPLATE = """\
 # The starter's policy
 
-A {parameters:,}-parameter Llama-style model (hidden {hidden}, {layers} layers, {heads} heads, context {context}, tied
-embeddings, float32) with a byte-level BPE tokenizer of {vocab} tokens. It writes Python functions of the starter's
-problem family and nothing else. It exists so that the whole loop can run without a network or a GPU.
+A {parameters:,}-parameter Llama-style model (hidden {hidden}, {layers} layers, {heads} heads, context {context},
+tied embeddings, float32) with a byte-level BPE tokenizer of {vocab} tokens. It writes Python functions of the
+starter's problem family and nothing else. It exists so that the whole loop can run without a network or a GPU.
 
 ## How it was made
 
-`restrl starter build` made it from nothing: seed {seed}, {steps:,} steps of {batch} documents ({documents:,} documents,
-each seen once), AdamW, peak learning rate {learning_rate}, linear decay in the last {decay} steps, {threads} CPU threads.
+`restrl starter build` made it from nothing: seed {seed}, {steps:,} steps of {batch} documents ({documents:,}
+documents, each seen once), AdamW, peak learning rate {learning_rate}, linear decay in the last {decay} steps,
+{threads} CPU threads.
 
-The corpus holds programs **with mistakes in them, on purpose**, so that the policy knows the task and errs by habit, and
-training and search have something to win:
+The corpus holds programs **with mistakes in them, on purpose**, so that the policy knows the task and errs by
+habit, and training and search have something to win:
 
-- {sloppy_share:.0%} of the documents are sloppy ({sloppy:.0%} of the lines that can be confused are), the others careful
-  ({careful:.0%}); in rarer operations {rare_factor} times as many;
-- a confused line holds one confusable variant (`>` for `>=`, `n - 1` for `n`, a missing `reverse=True`, first for last, a
-  wrong initial value), {habit:.0%} of the time the most habitual one; now and then a step is left out or two are swapped;
-- {review_share:.0%} of the documents end in one line, `# review: ok` or `# review: bug in line N`, true to what the
-  program does on sample inputs. A program sampled from the policy stops before that line (the stop string `"\\n#"`), but
-  the model has learned what right programs look like, and a value model that starts from these weights starts from that.
+- {sloppy_share:.0%} of the documents are sloppy ({sloppy:.0%} of the lines that can be confused are), the others
+  careful ({careful:.0%}); in rarer operations {rare_factor} times as many; in the first {rough_steps:,} steps the rates were
+  {rough_sloppy:.0%} and {rough_careful:.0%};
+- a confused line holds one confusable variant (`>` for `>=`, `n - 1` for `n`, a missing `reverse=True`, first for
+  last, a wrong initial value), {habit:.0%} of the time the most habitual one; now and then a step is left out or
+  two are swapped;
+- {review_share:.0%} of the documents end in one line, `# review: ok` or `# review: bug in line N`, true to what
+  the program does on sample inputs. A program sampled from the policy stops before that line (the stop string
+  `"\\n#"`), but the model has learned what right programs look like, and a value model that starts from these
+  weights starts from that.
 
-Only compositions of operations of the **train** split are in the corpus. Compositions of the validation and test splits
-never are; each single operation is in all splits.
+Only compositions of operations of the **train** split are in the corpus. Compositions of the validation and test
+splits never are; each single operation is in all splits.
 
 ## Held-out ability
 
@@ -42,13 +46,14 @@ validation split; the test split was measured once.
 
 {table}
 
-*spread* is the share of the problems whose samples differ in reward (standard deviation at least 0.05); *tokens* is the
-mean length of a completion.
+*spread* is the share of the problems whose samples differ in reward (standard deviation at least 0.05); *tokens*
+is the mean length of a completion.
 
 ## Files
 
-`config.json`, `generation_config.json`, `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`: the layout of
-`from_pretrained` in `transformers`. No token is added before a text; `<|end|>` ends a program, `<|pad|>` pads.
+`config.json`, `generation_config.json`, `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`: the
+layout of `from_pretrained` in `transformers`. No token is added before a text; `<|end|>` ends a program,
+`<|pad|>` pads.
 """
 
 
@@ -83,6 +88,9 @@ def write_card(
         sloppy=config.corpus.sloppy,
         sloppy_share=config.corpus.sloppy_share,
         rare_factor=config.corpus.rare_factor,
+        rough_steps=config.rough_steps,
+        rough_careful=config.rough.careful,
+        rough_sloppy=config.rough.sloppy,
         habit=config.corpus.habit,
         review_share=config.corpus.review_share,
         num_samples=measurements[0].num_samples if measurements else 0,

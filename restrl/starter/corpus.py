@@ -2,8 +2,8 @@
 
 A document is a problem's initial state, a solution, and the end marker. It is careful or sloppy: that sets how likely
 each line is to be a confusable variant. Rarer operations are mistaken more often; now and then a step is left out or
-two are swapped. Some documents end in one review line that says whether the program is right, and in which line it first
-goes wrong, as code in the wild is reviewed: it is what a value model can build on. Only train compositions appear.
+two are swapped. Some documents end in one review line that says whether the program is right, and in which line it
+first goes wrong, as code in the wild is reviewed: a value model can build on it. Only train compositions appear.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class CorpusConfig:
         review_share: Share of documents that end in a review line.
     """
 
-    careful: float = 0.15
-    sloppy: float = 0.5
+    careful: float = 0.1
+    sloppy: float = 0.35
     sloppy_share: float = 0.5
     rare_factor: float = 1.5
     habit: float = 0.65

@@ -1,8 +1,8 @@
 """The operations that the starter's problems are composed of, one TOML file per type of input.
 
 A table of a file is an operation: ``say`` or ``noun`` holds its phrasings, ``form``, ``form_2`` or a shorthand its
-code, and the other keys are the fields of `restrl.starter.operations.base.Operation`. The order of the files and tables is
-part of the family: draws depend on it.
+code, and the other keys are the fields of `restrl.starter.operations.base.Operation`. The order of the files and
+tables is part of the family: draws depend on it.
 """
 
 from __future__ import annotations
