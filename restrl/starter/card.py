@@ -26,8 +26,8 @@ The corpus holds programs **with mistakes in them, on purpose**, so that the pol
 habit, and training and search have something to win:
 
 - {sloppy_share:.0%} of the documents are sloppy ({sloppy:.0%} of the lines that can be confused are), the others
-  careful ({careful:.0%}); in rarer operations {rare_factor} times as many; in the first {rough_steps:,} steps the rates were
-  {rough_sloppy:.0%} and {rough_careful:.0%};
+  careful ({careful:.0%}); in rarer operations {rare_factor} times as many; in the first {rough_steps:,} steps the
+  rates were {rough_sloppy:.0%} and {rough_careful:.0%};
 - a confused line holds one confusable variant (`>` for `>=`, `n - 1` for `n`, a missing `reverse=True`, first for
   last, a wrong initial value), {habit:.0%} of the time the most habitual one; now and then a step is left out or
   two are swapped;
