@@ -1,4 +1,4 @@
-"""Writes docs/cli.md and docs/settings.md from the code: python docs/generate.py. A test checks that they are current."""
+"""Writes docs/cli.md and docs/settings.md from the code: python docs/generate.py. A test checks them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,14 @@ def settings_page() -> str:
     for section in SECTIONS:
         cls = section_class(section)
         summary = (cls.__doc__ or "").strip().split("\n")[0]
-        lines += [f"## [{section}]", "", summary, "", "| key | default | paper | allowed | meaning |", "|---|---|---|---|---|"]
+        lines += [
+            f"## [{section}]",
+            "",
+            summary,
+            "",
+            "| key | default | paper | allowed | meaning |",
+            "|---|---|---|---|---|",
+        ]
         for field in dataclasses.fields(cls):
             meta = field.metadata
             paper = "" if meta.get("paper") is None else f"`{meta['paper']!r}`"

@@ -1,7 +1,7 @@
 """Actions: the lines of a solution (ReST-RL, section 3.1).
 
-Deviation from the published implementation: a blank line or a line that holds only a comment is not an action of its own;
-it joins the next line that says something (trailing ones join the last action).
+Deviation from the published implementation: a blank line or a line that holds only a comment is not an action of its
+own; it joins the next line that says something (trailing ones join the last action).
 """
 
 from __future__ import annotations

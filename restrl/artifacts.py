@@ -6,8 +6,9 @@ Layout of a run::
     recipe.toml        the resolved recipe
     NAME.jsonl         one record a line; a table in progress lives in NAME.jsonl.part/, one file a chunk
 
-A stage works through its problems in fixed chunks. A chunk is written in one atomic step, so a run that was killed redoes
-the unfinished chunk only, with the same batches and seeds as before: its artifacts are those of an uninterrupted run.
+A stage works through its problems in fixed chunks. A chunk is written in one atomic step, so a run that was killed
+redoes the unfinished chunk only, with the same batches and seeds as before: its artifacts are those of an uninterrupted
+run.
 """
 
 from __future__ import annotations
@@ -182,8 +183,8 @@ def open_run(path: Path, recipe: Mapping[str, Any], recipe_toml: str, name: str)
     """Opens or makes a run directory and holds its lock.
 
     Raises:
-        ArtifactError: The directory belongs to another recipe (the message names the keys), is in use by another process,
-            or is not a run directory.
+        ArtifactError: The directory belongs to another recipe (the message names the keys), is in use by another
+            process, or is not a run directory.
     """
     from restrl.config import changed_keys
 
@@ -199,7 +200,8 @@ def open_run(path: Path, recipe: Mapping[str, Any], recipe_toml: str, name: str)
             said = "; ".join(f"{key}: {old!r} there, {new!r} here" for key, old, new in changes[:3])
             more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
             raise ArtifactError(
-                f"{path} was made with another recipe ({said}{more}); give another --out, or run it with {path}/recipe.toml"
+                f"{path} was made with another recipe ({said}{more}); give another --out, or leave out the recipe and "
+                "the flags to go on with its own"
             )
     path.mkdir(parents=True, exist_ok=True)
     with _locked(path):
@@ -250,7 +252,9 @@ def package_versions() -> dict[str, str]:
 
 
 def _foreign(path: Path) -> Iterator[Path]:
-    return (item for item in path.iterdir() if item.name not in ("lock", "recipe.toml") and not item.name.endswith(".tmp"))
+    return (
+        item for item in path.iterdir() if item.name not in ("lock", "recipe.toml") and not item.name.endswith(".tmp")
+    )
 
 
 @contextmanager
@@ -259,5 +263,7 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ArtifactError(f"{path} is in use by another restrl process; wait for it, or give another --out") from None
+            raise ArtifactError(
+                f"{path} is in use by another restrl process; wait for it, or give another --out"
+            ) from None
         yield

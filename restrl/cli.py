@@ -33,7 +33,9 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the whole command."""
-    parser = _Parser(prog="restrl", description="ReST-RL: train a code model on its own graded solutions, decode by value")
+    parser = _Parser(
+        prog="restrl", description="ReST-RL: train a code model on its own graded solutions, decode by value"
+    )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     run = commands.add_parser("run", help="the whole loop; without a recipe, the embedded starter")
@@ -59,10 +61,16 @@ def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_tools(commands: Any) -> None:
     solve = commands.add_parser("solve", help="print the best program for one problem")
-    solve.add_argument("--problem", required=True, help="a JSONL file with one problem, FILE.jsonl:ID, starter/SPLIT/NUMBER, or - for standard input")
+    solve.add_argument(
+        "--problem",
+        required=True,
+        help="a JSONL file with one problem, FILE.jsonl:ID, starter/SPLIT/NUMBER, or - for standard input",
+    )
     solve.add_argument("--policy", required=True, type=Path, help="a causal language model directory")
     solve.add_argument("--value-model", type=Path, help="a value model directory")
-    solve.add_argument("--decoder", help="sample, best-of-n or vm-mcts (default: vm-mcts with a value model, else sample)")
+    solve.add_argument(
+        "--decoder", help="sample, best-of-n or vm-mcts (default: vm-mcts with a value model, else sample)"
+    )
     solve.add_argument("--budget", type=int, default=30, help="completions to sample (default: 30)")
     solve.add_argument("--seed", type=int, default=0)
     solve.add_argument("--max-new-tokens", type=int, default=512, help="tokens per completion (default: 512)")
@@ -71,7 +79,9 @@ def _add_tools(commands: Any) -> None:
     solve.set_defaults(handler=_tool("solve"))
     grade = commands.add_parser("grade", help="grade a samples file")
     grade.add_argument("--problems", required=True, help="a problem set's name or a JSONL file")
-    grade.add_argument("--samples", required=True, type=Path, help="JSONL: task_id or problem_id, solution or completion")
+    grade.add_argument(
+        "--samples", required=True, type=Path, help="JSONL: task_id or problem_id, solution or completion"
+    )
     grade.add_argument("--out", required=True, type=Path, help="JSONL with one record per sample")
     grade.add_argument("--require", default="", help="isolation layers that must be in force, separated by commas")
     grade.add_argument("--count", type=int, default=0, help="problems to take from a generated set (0 = its default)")
@@ -132,9 +142,11 @@ def _run(args: argparse.Namespace) -> int:
     if read_manifest(out) is None:
         pipeline.check(recipe)
     progress = console_progress(args.quiet)
-    with open_run(out, recipe.to_dict(), recipe.to_toml(), recipe.name) as run:
-        with pipeline.Pipeline(run, recipe, progress) as stages:
-            result = stages.run(args.stage)
+    with (
+        open_run(out, recipe.to_dict(), recipe.to_toml(), recipe.name) as run,
+        pipeline.Pipeline(run, recipe, progress) as stages,
+    ):
+        result = stages.run(args.stage)
     if args.json:
         print(json.dumps(result.data, ensure_ascii=False))
     else:

@@ -1,7 +1,7 @@
 """Recipes: a TOML file plus ``--set section.key=value`` flags become one frozen dataclass per stage.
 
-Every setting is declared once, beside its owner (see `restrl.settings`). Precedence: defaults < TOML < flags. An unknown
-section or key, a wrong type or a value out of range is a `ConfigError` that says what is allowed.
+Every setting is declared once, beside its owner (see `restrl.settings`). Precedence: defaults < TOML < flags. An
+unknown section or key, a wrong type or a value out of range is a `ConfigError` that says what is allowed.
 """
 
 from __future__ import annotations

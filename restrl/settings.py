@@ -2,7 +2,7 @@
 
     @dataclass(frozen=True, slots=True)
     class RestConfig:
-        sigma_0: float = setting(0.05, "drop problems whose rewards have a smaller standard deviation", low=0.0, paper=0.05)
+        sigma_0: float = setting(0.05, "drop problems whose rewards spread less than this", low=0.0, paper=0.05)
 
 `restrl.config` turns TOML tables and ``--set`` flags into these dataclasses, checks every value, and prints them.
 """

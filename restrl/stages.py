@@ -44,7 +44,9 @@ class EvaluateConfig:
 
     split: str = setting("test", "which problems are decoded", choices=("test", "validation"))
     budget: int = setting(30, "completions per problem for best-of-n and VM-MCTS", low=1, paper=100)
-    values_for: str = setting("both", "policies that get a value model of their own", choices=("both", "base", "trained"))
+    values_for: str = setting(
+        "both", "policies that get a value model of their own", choices=("both", "base", "trained")
+    )
     spread_instances: int = setting(128, "training instances whose reward spread is measured, before and after", low=0)
     resamples: int = setting(10_000, "bootstrap resamples", low=100)
     confidence: float = setting(0.95, "mass of the intervals", above=0.0, high=0.999)

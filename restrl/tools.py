@@ -1,4 +1,4 @@
-"""The commands beside the loop: solve one problem, grade a samples file, look at problem sets, remake the starter, doctor."""
+"""The commands beside the loop: solve one problem, grade samples, look at problem sets, remake the starter, doctor."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def solve(args: argparse.Namespace) -> int:
         value_model = TrainedValueModel(args.value_model)
     params = SamplingParams(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
     config = DecodeConfig(budget=args.budget)
-    decoded = decode(decoder, [problem], TransformersPolicy(args.policy), value_model, config, args.seed, params=params)[0]
+    decoded = decode(
+        decoder, [problem], TransformersPolicy(args.policy), value_model, config, args.seed, params=params
+    )[0]
     answer = decoded.answer
     program = problem.initial_state + answer.code
     if args.json:
@@ -102,11 +104,15 @@ def find_problem(name: str) -> Problem:
         for problem in problems:
             if problem.id == wanted:
                 return problem
-        raise ProblemError(f"{source} has no problem {wanted!r}; its {len(problems)} problems begin with {problems[0].id!r}")
+        raise ProblemError(
+            f"{source} has no problem {wanted!r}; its {len(problems)} problems begin with {problems[0].id!r}"
+        )
     parts = name.split("/")
     if len(parts) == 3 and parts[0] == "starter" and parts[2].isdigit():
         return problem_at(cast(Any, parts[1]), int(parts[2]))
-    raise ProblemError(f"problem {name!r}: expected starter/SPLIT/NUMBER or FILE.jsonl:ID, for example starter/test/00003")
+    raise ProblemError(
+        f"problem {name!r}: expected starter/SPLIT/NUMBER or FILE.jsonl:ID, for example starter/test/00003"
+    )
 
 
 def grade(args: argparse.Namespace) -> int:
@@ -142,7 +148,8 @@ def grade(args: argparse.Namespace) -> int:
     else:
         print(
             f"{summary['samples']} samples of {summary['problems']} problems: {summary['passed']} pass every test, "
-            f"mean reward {summary['mean_reward']:.4f}\nisolation: {', '.join(summary['layers']) or 'none'}\nrecords: {args.out}"
+            f"mean reward {summary['mean_reward']:.4f}\nisolation: {', '.join(summary['layers']) or 'none'}\n"
+            f"records: {args.out}"
         )
     return 0
 

@@ -83,8 +83,8 @@ class Problem:
             unless empty.
         entry_point: Name of the function to call (``call``, ``asserts``); empty for ``stdio``.
         tests: The declared tests.
-        preamble: Text before the initial state in the prompt of a model without a chat template; empty where the initial
-            state already holds the statement.
+        preamble: Text before the initial state in the prompt of a model without a chat template; empty where the
+            initial state already holds the statement.
         stop_strings: A completion ends before the first of these.
         limits: Limits of a run.
         canonical_solution: A whole correct program (initial state included), if known.
@@ -172,7 +172,7 @@ class SampleRequest:
     Attributes:
         state: Where the completions start.
         n: How many, >= 1.
-        seed: Seed of this request; completion ``i`` depends on (engine, state, params, seed, i) only, never on the batch.
+        seed: Seed of this request; completion ``i`` depends on (engine, state, params, seed, i), never on the batch.
     """
 
     state: State

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restrl.config import SECTIONS, changed_keys, load_recipe, parse_override, recipe_from_dict, recipe_names, section_class
+from restrl.config import (
+    SECTIONS,
+    changed_keys,
+    load_recipe,
+    parse_override,
+    recipe_from_dict,
+    recipe_names,
+    section_class,
+)
 from restrl.errors import ConfigError
 
 
@@ -24,7 +32,9 @@ def test_every_setting_has_help_and_a_default_inside_its_range() -> None:
         cls = section_class(section)
         for field in dataclasses.fields(cls):
             assert field.metadata.get("help"), f"{section}.{field.name} has no help"
-        defaults = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(cls()).items() if v is not None}
+        defaults = {
+            k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(cls()).items() if v is not None
+        }
         build_section(section, defaults, "defaults")
 
 
@@ -67,7 +77,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path) -> None:
 
 @pytest.mark.parametrize("flag", ["alpha=1", "rest.alpha", "=", "rest.=1", ".alpha=1"])
 def test_malformed_flags_are_refused(flag: str) -> None:
-    with pytest.raises(ConfigError, match="section.key=value"):
+    with pytest.raises(ConfigError, match=r"section\.key=value"):
         parse_override(flag)
 
 

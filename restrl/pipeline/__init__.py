@@ -2,7 +2,7 @@
 
 Stages run in this order; one that is done is skipped, one that was interrupted continues::
 
-    iteration-K/sample -> iteration-K/assemble -> (iteration-1/spread) -> iteration-K/train-policy      K = 1..iterations
+    iteration-K/sample -> iteration-K/assemble -> iteration-K/train-policy, for K = 1..iterations
     values-base/collect -> values-base/train, values-trained/collect -> values-trained/train
     evaluate/POLICY-METHOD -> report
 """
@@ -49,7 +49,9 @@ class Pipeline:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.context.close()
 
     def run(self, stage: str | None = None) -> Result:

@@ -151,5 +151,7 @@ def _load(source: str, count: int, seed: int, key: str) -> Sequence[Problem]:
     if not problems:
         raise ProblemError(f"{key} = {source!r} holds no problem; give a set or a file with at least one")
     if count and len(problems) < count:
-        raise ProblemError(f"{key} = {source!r} has {len(problems)} problems, but {count} are asked for; lower {key}_count")
+        raise ProblemError(
+            f"{key} = {source!r} has {len(problems)} problems, but {count} are asked for; lower {key}_count"
+        )
     return problems

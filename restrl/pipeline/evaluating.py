@@ -62,12 +62,7 @@ def _evaluate(context: Context, tag: str, method: str) -> None:
         def make(chunk: Sequence[Problem], index: int) -> list[dict[str, Any]]:
             seed = derive_seed(context.seed, "evaluate", tag)
             decoded = decode(method, chunk, policy, value_model, config, seed, params=context.params)
-            result = evaluate_decoded(chunk, decoded, context.grader)
-            records = result.to_records()
-            for record in records:
-                # Times differ from run to run; they are in the manifest, the records are the same for the same seed.
-                record["ledger"].pop("wall_s", None)
-            return records
+            return evaluate_decoded(chunk, decoded, context.grader).to_records()
 
         context.progress.start(f"{tag} policy: decode by {METHOD_NAMES[method]}", len(problems))
         context.run.table(f"{name}.jsonl", problems, context.settings.chunk_size, make, context.progress.advance)

@@ -13,8 +13,8 @@ from restrl.artifacts import file_digest, read_jsonl
 from restrl.evaluation.results import EvaluationResult
 from restrl.pipeline.context import Context
 from restrl.pipeline.evaluating import METHOD_NAMES, read_evaluations
-from restrl.report.write import write_report
 from restrl.report.data import (
+    BestOf,
     BudgetCurve,
     CalibrationBin,
     DepthError,
@@ -27,6 +27,7 @@ from restrl.report.data import (
     row_from,
 )
 from restrl.report.tables import console_table
+from restrl.report.write import write_report
 from restrl.rest.assembly import RestConfig
 from restrl.stages import EvaluateConfig, SampleConfig
 
@@ -79,15 +80,17 @@ def _rows(evaluations: Mapping[tuple[str, str], EvaluationResult], stages: Mappi
     for name, tag, method, single in ROWS:
         result = evaluations.get((tag, method)) or (evaluations.get((tag, "sample")) if single else None)
         if result is not None:
-            rows.append(row_from(name, result, None if name == "base" else base, single=single))
+            # One sample is measured with all samples of best-of-n, so the time of that decoding is not its own.
+            seconds = None if single else stages.get(f"evaluate/{tag}-{method}", {}).get("seconds")
+            rows.append(row_from(name, result, None if name == "base" else base, single=single, wall_s=seconds))
     return rows
 
 
 def _curves(evaluations: Mapping[tuple[str, str], EvaluationResult]) -> list[BudgetCurve]:
     return [
-        curve_from(f"{METHOD_NAMES[method]}, {tag} policy", result)
-        for (tag, method), result in evaluations.items()
-        if method != "sample"
+        curve_from(name, evaluations[tag, method])
+        for name, tag, method, single in ROWS
+        if not single and (tag, method) in evaluations
     ]
 
 
@@ -122,10 +125,14 @@ def _value_report(record: Mapping[str, Any]) -> ValueReport:
     return ValueReport(
         mse=record["validation_mse"],
         baseline_mse=record["baseline_mse"],
-        bins=tuple(CalibrationBin(item["predicted"], item["observed"], item["count"]) for item in record["calibration"]),
+        bins=tuple(
+            CalibrationBin(item["predicted"], item["observed"], item["count"]) for item in record["calibration"]
+        ),
         depths=tuple(
             DepthError(item["depth"], item["mse"], item["baseline_mse"], item["count"]) for item in record["depths"]
         ),
+        ranking_accuracy=record["ranking_accuracy"],
+        best_of=tuple(BestOf(**item) for item in record["best_of_n"]),
     )
 
 

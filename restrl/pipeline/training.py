@@ -62,7 +62,11 @@ def sample(context: Context, iteration: int) -> None:
 
         context.progress.start(f"iteration {iteration}: sample and grade", len(problems))
         context.run.table(
-            f"iteration-{iteration}/samples.jsonl", problems, context.settings.chunk_size, make, context.progress.advance
+            f"iteration-{iteration}/samples.jsonl",
+            problems,
+            context.settings.chunk_size,
+            make,
+            context.progress.advance,
         )
         context.progress.finish()
 
@@ -101,7 +105,8 @@ def assemble_instances(context: Context, iteration: int) -> None:
         write_atomic(folder / "assembly.jsonl", dump_jsonl([dataclasses.asdict(item) for item in assembly.problems]))
         kept = sum(item.kept for item in assembly.problems)
         context.progress.note(
-            f"iteration {iteration}: {kept} of {len(assembly.problems)} problems kept, {len(assembly.instances)} instances"
+            f"iteration {iteration}: {kept} of {len(assembly.problems)} problems kept, "
+            f"{len(assembly.instances)} instances"
         )
 
 
@@ -115,8 +120,8 @@ def read_instances(context: Context, iteration: int) -> list[State]:
 def measure_spread(context: Context, iteration: int = 1) -> None:
     """Measures the reward spread of groups before and after assembly (paper, the figure on reward variance).
 
-    Before: the groups of the sampling stage, one per training problem. After: groups of the same size sampled by the same
-    policy from assembled instances, evenly spaced over the set.
+    Before: the groups of the sampling stage, one per training problem. After: groups of the same size sampled by the
+    same policy from assembled instances, evenly spaced over the set.
     """
     limit = context.recipe.section("evaluate", EvaluateConfig).spread_instances
     name = f"iteration-{iteration}/spread"
@@ -140,13 +145,19 @@ def measure_spread(context: Context, iteration: int = 1) -> None:
 
         context.progress.start(f"iteration {iteration}: reward spread", len(chosen))
         after = context.run.table(
-            f"iteration-{iteration}/spread-groups.jsonl", chosen, context.settings.chunk_size, make, context.progress.advance
+            f"iteration-{iteration}/spread-groups.jsonl",
+            chosen,
+            context.settings.chunk_size,
+            make,
+            context.progress.advance,
         )
         context.progress.finish()
     before = [[item.reward for item in group] for group in read_samples(folder / "samples.jsonl").values()]
     write_atomic(
         folder / "spread.json",
-        dump_json({"before": _spread(before), "after": _spread([record["rewards"] for record in after]), "group_size": n}),
+        dump_json(
+            {"before": _spread(before), "after": _spread([record["rewards"] for record in after]), "group_size": n}
+        ),
     )
 
 
@@ -175,7 +186,9 @@ def train(context: Context, iteration: int) -> None:
     total = num_steps(len(states), config.prompts_per_step, config.epochs, config.max_steps)
     context.progress.start(f"iteration {iteration}: GRPO", total)
 
-    with context.run.stage(name, {"policy": directory, "instances": context.run.path / f"iteration-{iteration}/instances.jsonl"}):
+    with context.run.stage(
+        name, {"policy": directory, "instances": context.run.path / f"iteration-{iteration}/instances.jsonl"}
+    ):
         train_policy(
             directory,
             states,

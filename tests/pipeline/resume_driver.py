@@ -19,20 +19,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_TELEMETRY="1")
+os.environ.update(
+    OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_TELEMETRY="1"
+)
 
 import torch
 import trl  # noqa: F401
 
-import restrl.grpo.trainer
-import restrl.pipeline
-import restrl.value.train
 from restrl import artifacts, cli
 
 TIMING = {"seconds", "wall_s"}
 
 
-def run_child(out: Path, overrides: list[str], kill_at_write: tuple[int, str] | None = None, kill_after_s: float = 0.0) -> int:
+def run_child(
+    out: Path, overrides: list[str], kill_at_write: tuple[int, str] | None = None, kill_after_s: float = 0.0
+) -> int:
     """Runs ``restrl run smoke`` in a fork; returns its wait status."""
     pid = os.fork()
     if pid == 0:
@@ -75,15 +76,19 @@ def _arm(number: int, moment: str) -> None:
 
 
 def artifacts_of(run: Path) -> dict[str, str]:
-    """Returns a digest of every artifact; times are taken out, and the page and the figures that show them are left out."""
+    """Returns a digest of every artifact; times are taken out, and the report, which shows them, is left out."""
     digests = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
         if not path.is_file() or name in ("lock", "manifest.json") or name.startswith("report/"):
             continue
         if path.suffix in (".json", ".jsonl"):
-            rows = [json.loads(line) for line in path.read_text().split("\n") if line] if path.suffix == ".jsonl" else None
-            content = json.dumps(_without_times(rows if rows is not None else json.loads(path.read_text())), sort_keys=True)
+            rows = (
+                [json.loads(line) for line in path.read_text().split("\n") if line] if path.suffix == ".jsonl" else None
+            )
+            content = json.dumps(
+                _without_times(rows if rows is not None else json.loads(path.read_text())), sort_keys=True
+            )
             digests[name] = hashlib.sha256(content.encode()).hexdigest()
         elif path.suffix == ".bin":
             continue
@@ -112,7 +117,12 @@ def main() -> None:
     rng = random.Random(seed)
     interruptions: list[list[tuple[tuple[int, str] | None, float]]] = [
         # One run that is killed in four of its writes, one that is killed at three moments.
-        [((n, moment), 0.0) for n, moment in zip(sorted(rng.sample(range(3, 16), 4)), ["before rename", "before write"] * 2, strict=True)],
+        [
+            ((n, moment), 0.0)
+            for n, moment in zip(
+                sorted(rng.sample(range(3, 16), 4)), ["before rename", "before write"] * 2, strict=True
+            )
+        ],
         [(None, whole_s * share) for share in (rng.uniform(0.15, 0.35), rng.uniform(0.3, 0.5), rng.uniform(0.3, 0.6))],
     ]
     results = []

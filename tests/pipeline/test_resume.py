@@ -15,9 +15,11 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_artifacts_of_an_unin
     assert done.returncode == 0, done.stderr + logs
     outcome = json.loads(done.stdout)
     assert outcome["whole"] == 0, logs
-    assert {"iteration-1/samples.jsonl", "iteration-1/policy/model/model.safetensors", "values-trained/trajectories.jsonl"} <= set(
-        outcome["files"]
-    )
+    assert {
+        "iteration-1/samples.jsonl",
+        "iteration-1/policy/model/model.safetensors",
+        "values-trained/trajectories.jsonl",
+    } <= set(outcome["files"])
     for result in outcome["results"]:
         assert result["final"] == 0, logs
         assert sum(result["killed"]) >= 2, "the kills came too late to interrupt anything"
