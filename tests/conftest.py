@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+# Tiny models are fastest on one thread, and workers of a parallel run do not fight for cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
