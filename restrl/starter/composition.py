@@ -88,27 +88,24 @@ def _by_source() -> dict[Type, tuple[Operation, ...]]:
 
 
 _BY_SOURCE = _by_source()
+_SHORT = {name: name.split(".")[1] for name in OPERATIONS}
 
 
 def _fits(operation: Operation, position: int, length: int, chosen: Sequence[Operation], band: Band) -> bool:
+    """Whether an operation may come next; a name's second part (``sort_up``) appears once in a composition."""
     last = position == length - 1
     if operation.rare and band != "hard":
         return False
     if operation.guard and (last or any(other.guard for other in chosen)):
         return False
-    if operation.first_only and position > 0:
+    if (operation.first_only and position > 0) or (operation.target == "truth" and not last):
         return False
-    if not last and operation.target == "truth":
+    if not chosen:
+        return True
+    short = _SHORT[operation.name]
+    if any(_SHORT[other.name] == short for other in chosen):
         return False
-    short = operation.name.split(".")[1]
-    for other in chosen:
-        if other.name.split(".")[1] == short:
-            return False
-    if chosen:
-        before = chosen[-1].name.split(".")[1]
-        if before in _ORDERS and (short in _FOLDS or short in _ORDERS):
-            return False
-    return True
+    return _SHORT[chosen[-1].name] not in _ORDERS or not (short in _FOLDS or short in _ORDERS)
 
 
 def _weight(operation: Operation) -> float:
@@ -118,6 +115,9 @@ def _weight(operation: Operation) -> float:
     if operation.target == "truth":
         weight *= 0.4
     return weight * (_CHANGE_TYPE_WEIGHT if operation.source != operation.target else 1.0)
+
+
+_WEIGHTS = {operation.name: _weight(operation) for operation in OPERATIONS.values()}
 
 
 def draw_band(rng: random.Random) -> Band:
@@ -136,7 +136,7 @@ def draw_composition(rng: random.Random, band: Band | None = None) -> Compositio
             options = [o for o in _BY_SOURCE[current] if _fits(o, position, length, chosen, band)]
             if not options:
                 break
-            operation = rng.choices(options, [_weight(o) for o in options])[0]
+            operation = rng.choices(options, [_WEIGHTS[o.name] for o in options])[0]
             chosen.append(operation)
             current = operation.target
             if current == "truth":
