@@ -295,7 +295,7 @@ def _engine_config(config: GRPOConfig, data: TrainingSet, checkpoints: Path, ste
         logging_nan_inf_filter=False,
         report_to="none",
         disable_tqdm=True,
-        use_cpu=config.device == "cpu",
+        use_cpu=config.device == "cpu" or not torch.accelerator.is_available(),
         dataloader_pin_memory=False,
         dataloader_num_workers=0,
         **options,

@@ -481,3 +481,33 @@ def test_model_without_a_tokenizer_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="tokenizer"):
         train_policy(tmp_path / "bare", make_states(1), CharGrader(), SMALL, tmp_path / "out", 0)
     shutil.rmtree(tmp_path / "bare")
+
+
+@pytest.fixture(scope="module")
+def first_step(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    records: list[dict[str, float]] = []
+    train_policy(
+        model_dir, make_states(2), CharGrader(), SMALL, tmp_path_factory.mktemp("first"), 0, "auto", records.append
+    )
+    return records[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [
+        ({"gradient_checkpointing": True}, 1e-3),
+        ({"lora_rank": 4, "gradient_checkpointing": True}, None),
+        ({"bf16": True}, None),
+        ({"dtype": "bfloat16"}, None),
+        ({"loss_type": "dapo"}, None),
+    ],
+)
+def test_options_give_gradients(
+    model_dir: Path, tmp_path: Path, first_step: dict[str, float], options: dict[str, Any], tolerance: float | None
+) -> None:
+    records: list[dict[str, float]] = []
+    config = dataclasses.replace(SMALL, **options)
+    train_policy(model_dir, make_states(2), CharGrader(), config, tmp_path, 0, "auto", records.append)
+    assert first_step["grad_norm"] > 0 and records[0]["grad_norm"] > 0
+    if tolerance is not None:
+        assert records[0]["grad_norm"] == pytest.approx(first_step["grad_norm"], rel=tolerance)
