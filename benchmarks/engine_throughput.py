@@ -17,12 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForSequenceClassification, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
+from restrl.actions import boundaries
 from restrl.policy.decode_loop import left_pad
+from restrl.policy.model_dir import load_tokenizer
 from restrl.policy.prompting import encode_prompt
 from restrl.policy.transformers_engine import TransformersPolicy
 from restrl.types import Problem, SampleRequest, SamplingParams, State, Tests
+from restrl.value.model import TrainedValueModel
 
 _WORDS = (
     "sum",
@@ -131,6 +134,42 @@ def bench_policy(model_dir: Path, num_states: int, n: int, max_new_tokens: int, 
     return result
 
 
+def bench_value(model_dir: Path, num_programs: int, repeats: int) -> dict[str, float]:
+    """Boundary values per second: one forward per program against one per state, in batches of the same tokens."""
+    tokenizer = load_tokenizer(model_dir)
+    classifier = AutoModelForSequenceClassification.from_pretrained(model_dir, num_labels=1, dtype=torch.float32)
+    with torch.no_grad():
+        classifier.score.weight.normal_(0.0, 0.02, generator=torch.Generator().manual_seed(0))
+    model = TrainedValueModel.from_model(classifier, tokenizer)
+    body = (
+        "    out = 0\n    for x in xs:\n        if x > k:\n            out += x\n    out = out - k\n    y = abs(out)\n"
+    )
+    programs = [
+        State(problem, body + f"    return y + {index}\n", True)
+        for index, problem in enumerate(_problems(num_programs))
+    ]
+    states = [
+        [*(State(state.problem, state.code[:end]) for end in boundaries(state.code)), state] for state in programs
+    ]
+    together = model.score_boundaries(programs)
+    alone = [[value for state in row for value in model.score_states([state])] for row in states[:8]]
+    differences = (
+        abs(a - b) for left, right in zip(alone, together, strict=False) for a, b in zip(left, right, strict=True)
+    )
+    count = sum(len(row) for row in together)
+    # One state of every program at a time, so that no state of a call begins another.
+    columns = [[row[column] for row in states] for column in range(len(states[0]))]
+    one = _timed(lambda: model.score_boundaries(programs), repeats)
+    many = _timed(lambda: [model.score_states(column) for column in columns], repeats)
+    return {
+        "value_states": count,
+        "one_forward_per_s": count / one,
+        "per_state_per_s": count / many,
+        "one_forward_over_per_state": many / one,
+        "max_difference": max(differences),
+    }
+
+
 def main() -> None:
     """Prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -147,7 +186,8 @@ def main() -> None:
         figures = bench_policy(
             model_dir, arguments.batch // arguments.n, arguments.n, arguments.max_new_tokens, arguments.repeats
         )
-    print(json.dumps({"threads": arguments.threads, **{key: round(value, 2) for key, value in figures.items()}}))
+        figures |= bench_value(model_dir, 32, arguments.repeats)
+    print(json.dumps({"threads": arguments.threads, **{key: float(f"{value:.4g}") for key, value in figures.items()}}))
 
 
 if __name__ == "__main__":

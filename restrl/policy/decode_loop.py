@@ -64,6 +64,7 @@ class _GrowingLayer(DynamicLayer):
     ``keys`` and ``values`` are views of the filled part, shape (rows, heads, length, head size).
     """
 
+    is_initialized: bool
     keys: Any
     values: Any
     _key_buffer: torch.Tensor

@@ -105,7 +105,8 @@ class TransformersPolicy:
                 loaded: Any = AutoModelForCausalLM.from_pretrained(
                     str(path), dtype=choose_dtype(dtype, chosen), local_files_only=True, output_loading_info=True
                 )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except Exception as error:
+            # Whatever its libraries raise: the user needs the path and one line.
             raise load_error(path, error) from error
         model, info = loaded
         if info["missing_keys"]:

@@ -82,7 +82,8 @@ class TrainedValueModel:
                 loaded, info = AutoModelForSequenceClassification.from_pretrained(
                     str(path), dtype=precision, local_files_only=True, output_loading_info=True
                 )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except Exception as error:
+            # Whatever its libraries raise: the user needs the path and one line.
             raise load_error(path, error) from error
         model = cast(PreTrainedModel, loaded)
         if info["missing_keys"]:

@@ -177,7 +177,8 @@ def _load(path: Path, tokenizer: PreTrainedTokenizerBase, config: ValueConfig, s
                     str(path), num_labels=1, dtype=torch.float32, local_files_only=True
                 ),
             )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:
+        # Whatever its libraries raise: the user needs the path and one line.
         raise load_error(path, error) from error
     check_value_head(model)
     with torch.no_grad():
@@ -307,6 +308,8 @@ def _arguments(folder: Path, config: ValueConfig, seed: int) -> TrainingArgument
 
 class _ValueTrainer(Trainer):
     """Weighted regression at the boundaries of programs."""
+
+    control: TrainerControl
 
     def prepare(self, training: _Data, validation: _Data, config: ValueConfig, train_mean: float) -> None:
         """Takes the data; its own method, as the parent's constructor takes none of it."""
