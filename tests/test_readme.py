@@ -1,4 +1,4 @@
-"""Runs the README's code blocks, in order, in one empty folder, but for those after a `not run by the tests` comment."""
+"""Runs the README's code blocks, in order, in one empty folder (not those after a `not run by the tests` comment)."""
 
 import os
 import re
