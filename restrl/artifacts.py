@@ -53,8 +53,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def dump_json(value: Any) -> str:
-    """Returns JSON text with a stable key order, for files that people read."""
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    """Returns indented JSON text, for files that people read."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def dump_jsonl(records: Sequence[Mapping[str, Any]]) -> str:

@@ -33,7 +33,10 @@ def test_another_recipe_on_an_old_directory_names_the_key(tmp_path) -> None:
     with opened(tmp_path / "run"):
         pass
     before = (tmp_path / "run" / "manifest.json").read_bytes()
-    with pytest.raises(ArtifactError, match=r"run\.seed: 0 there, 5 here"), opened(tmp_path / "run", {"run": {"seed": 5}}):
+    with (
+        pytest.raises(ArtifactError, match=r"run\.seed: 0 there, 5 here"),
+        opened(tmp_path / "run", {"run": {"seed": 5}}),
+    ):
         pass
     assert (tmp_path / "run" / "manifest.json").read_bytes() == before
 
