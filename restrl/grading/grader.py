@@ -17,7 +17,8 @@ from types import TracebackType
 from restrl.errors import GraderError
 from restrl.grading.config import GradingConfig
 from restrl.grading.layers import check_required, effective_layers
-from restrl.grading.modes import Judge, Outcome, judge_for
+from restrl.grading.modes import Judge, Outcome
+from restrl.grading.registry import judge_for
 from restrl.grading.watch import Fault
 from restrl.grading.worker import Worker
 from restrl.types import Grade, Problem
@@ -198,6 +199,7 @@ class SandboxGrader:
                     future.set_exception(error)
                 except BaseException as error:
                     log.exception("the grader failed")
+                    worker.close()  # whatever state it is in; the next job starts a new zygote
                     future.set_exception(GraderError(f"the grader failed: {type(error).__name__}: {error}"))
         finally:
             worker.close()

@@ -1,4 +1,4 @@
-"""How each kind of tests is run and judged: one class per kind in the literal dict `MODES`.
+"""How tests of the kinds ``call`` and ``stdio`` are run and judged.
 
 A judge holds the expected values (it lives in the trusted parent), asks a worker for runs, and compares the claims.
 """
@@ -9,7 +9,6 @@ import hashlib
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,7 +51,7 @@ class Judge(Protocol):
         ...
 
 
-def _death(ended: Ended, memory_bytes: int) -> tuple[VerdictName, str]:
+def death(ended: Ended, memory_bytes: int) -> tuple[VerdictName, str]:
     """Says what the end of a process means for the case that it was running."""
     if ended.reason == "timeout":
         return "timeout", "CPU or wall time limit"
@@ -70,14 +69,14 @@ def _death(ended: Ended, memory_bytes: int) -> tuple[VerdictName, str]:
     return "error", f"killed by {signal.Signals(number).name}"
 
 
-def _unexplained_kill(ended: Ended, spent_s: float, allowed_s: float) -> bool:
+def unexplained_kill(ended: Ended, spent_s: float, allowed_s: float) -> bool:
     """A SIGKILL that neither the parent nor the CPU limit sent: the machine ran out of memory, or someone meddled."""
     if ended.reason != "ended" or not os.WIFSIGNALED(ended.status) or os.WTERMSIG(ended.status) != signal.SIGKILL:
         return False
     return spent_s < allowed_s
 
 
-def _base_request(problem: Problem, mode: str, program: str, num_cases: int) -> dict[str, Any]:
+def base_request(problem: Problem, mode: str, program: str, num_cases: int) -> dict[str, Any]:
     cpu_s = problem.limits.cpu_s
     return {
         "mode": mode,
@@ -89,7 +88,7 @@ def _base_request(problem: Problem, mode: str, program: str, num_cases: int) -> 
     }
 
 
-def _check_limits(problem: Problem) -> None:
+def check_limits(problem: Problem) -> None:
     limits = problem.limits
     if not problem.tests.cases:
         raise ProblemError(f"problem {problem.id} has no tests; give it at least one")
@@ -97,7 +96,7 @@ def _check_limits(problem: Problem) -> None:
         raise ProblemError(f"problem {problem.id} has the limits {limits}; each must be above 0")
 
 
-def _text(payload: bytes) -> str:
+def printable(payload: bytes) -> str:
     return "".join(c if c.isprintable() else "?" for c in payload.decode("utf-8", "replace")[:_DETAIL])
 
 
@@ -105,7 +104,7 @@ class CallJudge:
     """Tests of kind ``call``: one process for all cases; after a death, a new one from the next case on."""
 
     def __init__(self, problem: Problem, config: GradingConfig) -> None:
-        _check_limits(problem)
+        check_limits(problem)
         parts = problem.entry_point.split(".")
         if len(parts) > 2 or not all(part.isidentifier() for part in parts):
             raise ProblemError(
@@ -136,7 +135,7 @@ class CallJudge:
 
     def request(self, program: str, start: int) -> bytes:
         """Returns the request for a run of the cases from `start` on."""
-        request = _base_request(self._problem, "call", program, len(self._ids) - start)
+        request = base_request(self._problem, "call", program, len(self._ids) - start)
         request |= {
             "entry": self._problem.entry_point,
             "start": start,
@@ -183,9 +182,9 @@ class _CallRun:
             cpu_s += ended.cpu_s
             if len(self.verdicts) == num_cases or ended.reason == "interrupted":
                 continue
-            if not self.final and _unexplained_kill(ended, ended.cpu_s, problem.limits.cpu_s * (num_cases - start)):
+            if not self.final and unexplained_kill(ended, ended.cpu_s, problem.limits.cpu_s * (num_cases - start)):
                 raise Fault("a program was killed by the system")
-            verdict, detail = _death(ended, problem.limits.memory_bytes)
+            verdict, detail = death(ended, problem.limits.memory_bytes)
             self._add(verdict, detail)
             if not self.defined or self.timeouts >= judge._config.max_timeouts:
                 self._fill(verdict, detail)
@@ -208,7 +207,7 @@ class _CallRun:
             if kind == b"B":
                 self.defined = True
             elif kind in (b"E", b"M"):
-                self._fill("memory" if kind == b"M" else "error", _text(frame.payload))
+                self._fill("memory" if kind == b"M" else "error", printable(frame.payload))
             else:
                 raise ValueError("a claim before the program's body has run")
         elif frame.cpu_s > self.judge._problem.limits.cpu_s:
@@ -216,11 +215,11 @@ class _CallRun:
         elif kind == b"V":
             self._add(*self.judge.judge_value(index, frame.payload))
         elif kind == b"U":
-            self._add("wrong", _text(frame.payload))
+            self._add("wrong", printable(frame.payload))
         elif kind == b"O":
             self._add("output", "the result is too large")
         elif kind in (b"E", b"M"):
-            self._add("memory" if kind == b"M" else "error", _text(frame.payload))
+            self._add("memory" if kind == b"M" else "error", printable(frame.payload))
         else:
             raise ValueError("an unknown claim")
         return len(self.verdicts) < len(self.judge._ids)
@@ -230,7 +229,7 @@ class StdioJudge:
     """Tests of kind ``stdio``: a fresh process per test; its standard output is compared after it has ended."""
 
     def __init__(self, problem: Problem, config: GradingConfig) -> None:
-        _check_limits(problem)
+        check_limits(problem)
         for case in problem.tests.cases:
             if not isinstance(case.expected, str):
                 raise ProblemError(
@@ -264,7 +263,7 @@ class StdioJudge:
     def _run_case(self, worker: Worker, program: str, case: Case, final: bool) -> tuple[VerdictName, str, float]:
         problem, expected = self._problem, str(case.expected)
         cpu_s, cap = problem.limits.cpu_s, max(problem.limits.output_bytes, 2 * len(expected.encode()))
-        request = _base_request(problem, "stdio", program, 1)
+        request = base_request(problem, "stdio", program, 1)
         request |= {"stdin": case.stdin.encode("utf-8", "surrogateescape"), "file_bytes": cap + 1}
         claims: list[Frame] = []
 
@@ -282,7 +281,7 @@ class StdioJudge:
             written = os.pread(output, min(size, cap + 1), 0)
         finally:
             os.close(output)
-        if not final and _unexplained_kill(ended, ended.cpu_s, cpu_s):
+        if not final and unexplained_kill(ended, ended.cpu_s, cpu_s):
             raise Fault("a program was killed by the system")
         verdict, detail = self._judge(ended, claims, written, cap, expected)
         return verdict, detail, ended.cpu_s
@@ -295,9 +294,9 @@ class StdioJudge:
         if len(written) > cap:
             return "output", "output limit"
         if claims:
-            return "memory" if claims[0].kind == b"M" else "error", _text(claims[0].payload)
+            return "memory" if claims[0].kind == b"M" else "error", printable(claims[0].payload)
         if ended.reason != "ended" or ended.status != 0:
-            return _death(ended, self._problem.limits.memory_bytes)
+            return death(ended, self._problem.limits.memory_bytes)
         return ("pass", "") if outputs_equal(expected, written, self._problem.tests.atol) else ("wrong", "")
 
 
@@ -306,20 +305,3 @@ def _anonymous_file() -> int:
         return os.memfd_create("stdout")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
-
-
-MODES: Mapping[str, Callable[[Problem, GradingConfig], Judge]] = {"call": CallJudge, "stdio": StdioJudge}
-
-
-def judge_for(problem: Problem, config: GradingConfig) -> Judge:
-    """Returns the judge of a problem.
-
-    Raises:
-        ProblemError: Tests of this kind, or these tests, cannot be graded.
-    """
-    kind = problem.tests.kind
-    if kind not in MODES:
-        raise ProblemError(
-            f"problem {problem.id} has tests of kind {kind!r}, which cannot be graded yet; allowed: {', '.join(MODES)}"
-        )
-    return MODES[kind](problem, config)

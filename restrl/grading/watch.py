@@ -101,6 +101,11 @@ class Watch:
         self.killed = False
         self.finished = False
         self.claimed_s = 0.0
+        self.num_claims = 0
+        self.ended: Ended | None = None
+        self.poller = select.poll()
+        self.poller.register(control, select.POLLIN)
+        self.poller.register(data, select.POLLIN)
         self._start_case()
 
     def _start_case(self) -> None:
@@ -108,18 +113,53 @@ class Watch:
         self.wall_base = time.monotonic()
 
     def run(self) -> Ended:
-        poller = select.poll()
-        poller.register(self.control, select.POLLIN)
-        poller.register(self.data, select.POLLIN)
-        while True:
-            events = poller.poll(self._patience_ms())
-            for descriptor, _ in events:
-                if descriptor == self.data.fileno() and not self._drain():
-                    poller.unregister(self.data)
-            for descriptor, _ in events:
-                if descriptor == self.control.fileno():
-                    return self._end()
-            self._tick()  # also after events: a program that trickles bytes must not stop the clocks
+        """Watches until the run ends."""
+        while self.ended is None:
+            self._step()
+        return self.ended
+
+    def ask(self, question: bytes) -> Ended | None:
+        """Sends a question to the program and watches until its next claim, or its end.
+
+        Returns:
+            None if a claim came (`on_frame` has it), else how the run ended.
+        """
+        self.num_claims = 0
+        self._start_case()
+        self.data.setblocking(True)
+        self.data.settimeout(self.limits.wall_s)
+        try:
+            self.data.sendall(question)
+        except (BrokenPipeError, ConnectionResetError):
+            return self.run()
+        except TimeoutError:
+            self._kill("protocol")  # it does not read
+            return self.run()
+        finally:
+            self.data.setblocking(False)
+        return self.wait()
+
+    def wait(self) -> Ended | None:
+        """Watches until the next claim (returns None) or the end."""
+        while self.ended is None and not self.num_claims:
+            self._step()
+        return self.ended if not self.num_claims else None
+
+    def stop(self) -> Ended:
+        """Kills the program and waits for its end."""
+        self._kill("done")
+        return self.run()
+
+    def _step(self) -> None:
+        events = self.poller.poll(self._patience_ms())
+        for descriptor, _ in events:
+            if descriptor == self.data.fileno() and not self._drain():
+                self.poller.unregister(self.data)
+        for descriptor, _ in events:
+            if descriptor == self.control.fileno():
+                self.ended = self._end()
+                return
+        self._tick()  # also after events: a program that trickles bytes must not stop the clocks
 
     def _patience_ms(self) -> int:
         if self.finished or self.killed:
@@ -201,6 +241,7 @@ class Watch:
             self.ready = True
             self._start_case()
             return
+        self.num_claims += 1
         try:
             more = self.on_frame(frame)
         except ValueError:

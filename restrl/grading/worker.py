@@ -10,7 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from restrl.errors import ConfigError, GraderError
@@ -47,11 +47,19 @@ class Worker:
         self._packages = _resolve_packages(config.packages)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._partner: Worker | None = None
 
     @property
     def pid(self) -> int | None:
         """The zygote's process id, if there is one."""
         return self._process.pid if self._process is not None else None
+
+    @property
+    def partner(self) -> Worker:
+        """A second zygote for tests that need two processes at once; it ends with this one."""
+        if self._partner is None:
+            self._partner = Worker(self._config)
+        return self._partner
 
     def start(self) -> None:
         """Starts the zygote if there is none.
@@ -136,7 +144,9 @@ class Worker:
         return parts
 
     def close(self) -> None:
-        """Ends the zygote and whatever it runs, and reaps it."""
+        """Ends the zygote and whatever it runs, and reaps it; its partner too."""
+        if self._partner is not None:
+            self._partner.close()
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -164,30 +174,44 @@ class Worker:
         Raises:
             Fault: The zygote died, or the child could not be confined; the zygote is gone afterwards.
         """
-        self.start()
-        assert self._control is not None
-        ours, theirs = socket.socketpair()
+        with self.open(request, limits, on_frame, output) as watch, self.faults():
+            return watch.run()
+
+    @contextlib.contextmanager
+    def faults(self) -> Iterator[None]:
+        """Turns a failure of the zygote into a `Fault`, and ends it: the next run starts a new one."""
         try:
-            with theirs:
-                descriptors = [theirs.fileno()] + ([output] if output is not None else [])
-                socket.send_fds(self._control, [b"J"], descriptors)
-            ours.settimeout(SETUP_S)
-            kind, pid, _, _ = EVENT.unpack(self._receive(EVENT.size))
-            if kind != b"P":
-                raise Fault(f"the zygote sent {kind!r}")
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                ours.sendall(struct.pack("<I", len(request)) + request)
-            ours.setblocking(False)
-            return Watch(self._control, ours, pid, limits, on_frame).run()
+            yield
         except (Fault, OSError) as error:
             self.close()
             raise Fault(str(error)) from None
-        finally:
-            ours.close()
+
+    @contextlib.contextmanager
+    def open(
+        self, request: bytes, limits: RunLimits, on_frame: Callable[[Frame], bool], output: int | None = None
+    ) -> Iterator[Watch]:
+        """Starts a run as `run` does, to be watched step by step. Leaving the context does not end the run."""
+        self.start()
+        assert self._control is not None
+        ours, theirs = socket.socketpair()
+        with ours:
+            with self.faults():
+                with theirs:
+                    descriptors = [theirs.fileno()] + ([output] if output is not None else [])
+                    socket.send_fds(self._control, [b"J"], descriptors)
+                ours.settimeout(SETUP_S)
+                kind, pid, _, _ = EVENT.unpack(self._receive(EVENT.size))
+                if kind != b"P":
+                    raise Fault(f"the zygote sent {kind!r}")
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    ours.sendall(struct.pack("<I", len(request)) + request)
+                ours.setblocking(False)
+            yield Watch(self._control, ours, pid, limits, on_frame)
 
     def interrupt(self) -> None:
         """Makes a run that is in progress in another thread fail: the zygote kills its child and ends."""
-        control = self._control
-        if control is not None:
-            with contextlib.suppress(OSError):
-                control.shutdown(socket.SHUT_RDWR)
+        partner = self._partner
+        for control in (self._control, partner._control if partner is not None else None):
+            if control is not None:
+                with contextlib.suppress(OSError):
+                    control.shutdown(socket.SHUT_RDWR)

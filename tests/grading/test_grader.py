@@ -303,7 +303,7 @@ def descendants() -> set[int]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_thousand_programs_leak_nothing():
+def test_hundreds_of_programs_leak_nothing():
     gc.collect()
     processes_before = descendants()
     with SandboxGrader(GradingConfig(workers=2, cache=False)) as grader:
@@ -313,9 +313,9 @@ def test_a_thousand_programs_leak_nothing():
         odd = thread + "def f(x):\n if x == 3: os._exit(1)\n return x * x + 7"
         small = problems.call_problem(args=(3, 4))
         grades = grader.grade(
-            [(small, GOOD), (small, odd), (small, "raise ValueError"), (problems.stdio_problem(), "print(11)")] * 110
+            [(small, GOOD), (small, odd), (small, "raise ValueError"), (problems.stdio_problem(), "print(11)")] * 60
         )
-        assert [g.reward for g in grades] == [1.0, 0.5, 0.0, 0.5] * 110
+        assert [g.reward for g in grades] == [1.0, 0.5, 0.0, 0.5] * 60
         assert descriptors() == open_before
         assert len(descendants() - processes_before) == 2
     assert descendants() - processes_before == set()

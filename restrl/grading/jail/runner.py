@@ -158,4 +158,76 @@ def run_stdio(channel: Channel, request: dict[str, Any]) -> None:
     _exit(status & 0xFF)
 
 
-MODES: dict[str, Callable[[Channel, dict[str, Any]], None]] = {"call": run_call, "stdio": run_stdio}
+def run_serve(channel: Channel, request: dict[str, Any]) -> None:
+    """Defines the program, then answers calls that another process makes: the program's half of `run_examine`."""
+    module = types.ModuleType("solution")
+    module.__file__ = "solution.py"
+    sys.modules["solution"] = module
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.argv = ["solution.py"]
+    _reseed()
+    try:
+        exec(compile(request["program"], "solution.py", "exec", dont_inherit=True), module.__dict__)
+        find = _finder(module, request["entry"])
+        find()
+    except BaseException as error:
+        _report(channel, error, 0)
+        _exit(0)
+    channel.send(b"B")
+
+    def call(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        return find()(*arguments, **keywords)
+
+    while True:
+        (length,) = struct.unpack("<I", _read_exactly(channel.descriptor, 4))
+        _run_case(channel, lambda: call, 0, _read_exactly(channel.descriptor, length), int(request["max_bytes"]))
+
+
+def run_examine(channel: Channel, request: dict[str, Any]) -> None:
+    """Runs trusted test code without the program: calls of its entry point travel to the program's process and back.
+
+    Frames: ``C`` a call (the encoded arguments); at the end ``P`` passed, ``F`` an assertion failed, ``E`` or ``M``
+    else.
+    """
+
+    def proxy(*arguments: Any, **keywords: Any) -> Any:
+        channel.send(b"C", 0, codec.encode((arguments, keywords)))
+        (length,) = struct.unpack("<I", _read_exactly(channel.descriptor, 4))
+        kind, value = codec.decode(_read_exactly(channel.descriptor, length))
+        if kind == "value":
+            return value
+        known: Any = getattr(builtins, value, None)
+        if (
+            isinstance(known, type)
+            and issubclass(known, Exception)
+            and known not in (AssertionError, UnicodeDecodeError)
+        ):
+            raise known(value)
+        raise RuntimeError(value)
+
+    module = types.ModuleType("test")
+    sys.modules["test"] = sys.modules["__main__"] = module
+    sys.argv = ["test.py"]
+    _reseed()
+    try:
+        exec(compile(request["prelude"], "prelude.py", "exec", dont_inherit=True), module.__dict__)
+    except BaseException:
+        module.__dict__.clear()  # a prelude that is no program by itself, only its names are missing
+    module.__dict__.update({"__name__": "test", request["entry"]: proxy, "candidate": proxy})
+    try:
+        exec(compile(request["program"], "test.py", "exec", dont_inherit=True), module.__dict__)
+    except AssertionError:
+        channel.send(b"F")
+    except BaseException as error:
+        _report(channel, error, 0)
+    else:
+        channel.send(b"P")
+    _exit(0)
+
+
+MODES: dict[str, Callable[[Channel, dict[str, Any]], None]] = {
+    "call": run_call,
+    "stdio": run_stdio,
+    "serve": run_serve,
+    "examine": run_examine,
+}

@@ -1,0 +1,158 @@
+"""Tests of kind ``asserts``: test code that calls the program, such as HumanEval's ``check(candidate)``.
+
+The test code runs in an *examiner*, a jailed process without the program. There the entry point's name (and
+``candidate``) is bound to a proxy; a call travels through this parent to the program's process, and its result back as
+plain data. So the program never shares a process with the test, and an object that claims to be equal to everything
+never reaches it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+from restrl.errors import ProblemError
+from restrl.grading.config import GradingConfig
+from restrl.grading.jail import codec
+from restrl.grading.modes import Outcome, base_request, check_limits, death, printable, unexplained_kill
+from restrl.grading.watch import Ended, Fault, Frame, RunLimits, Watch
+from restrl.grading.worker import Worker
+from restrl.types import Case, CaseVerdict, Problem, VerdictName
+
+_MAX_CALL_BYTES = 1 << 26
+
+_Verdict = tuple[VerdictName, str]
+
+
+class AssertsJudge:
+    """Grades by test code; every case is a piece of code that passes if it raises nothing."""
+
+    def __init__(self, problem: Problem, config: GradingConfig) -> None:
+        check_limits(problem)
+        if not problem.entry_point.isidentifier():
+            raise ProblemError(
+                f"problem {problem.id} has the entry point {problem.entry_point!r}; asserts need a function's name"
+            )
+        self._problem = problem
+        self._config = config
+        rows = [(case.id, case.code) for case in problem.tests.cases]
+        for case in problem.tests.cases:
+            try:
+                compile(case.code, "test.py", "exec", dont_inherit=True)
+            except (SyntaxError, ValueError) as error:
+                raise ProblemError(f"test {case.id} of problem {problem.id} is not Python: {error}") from None
+        key = ("asserts", problem.entry_point, problem.initial_state, problem.limits, rows)
+        self.digest = hashlib.blake2b(repr(key).encode("utf-8", "backslashreplace"), digest_size=16).digest()
+
+    def grade(self, worker: Worker, program: str, *, final: bool) -> Outcome:
+        """Grades one program; see `Judge`."""
+        verdicts: list[CaseVerdict] = []
+        cpu_s, num_costly = 0.0, 0
+        costly: VerdictName = "timeout"
+        for case in self._problem.tests.cases:
+            if num_costly >= self._config.max_timeouts:
+                verdicts.append(CaseVerdict(case.id, costly, "not run: it failed like this before"))
+                continue
+            run = _Examination(self, worker, final)
+            verdict, detail = run.examine(program, case)
+            cpu_s += run.cpu_s
+            if verdict in ("timeout", "memory"):
+                num_costly, costly = num_costly + 1, verdict
+            verdicts.append(CaseVerdict(case.id, verdict, detail))
+        return Outcome(tuple(verdicts), cpu_s)
+
+
+class _Examination:
+    """One case: two processes, and this parent between them."""
+
+    def __init__(self, judge: AssertsJudge, worker: Worker, final: bool) -> None:
+        self.problem = judge._problem
+        self.factor = judge._config.wall_factor
+        self.worker = worker
+        self.final = final
+        self.cpu_s = 0.0
+        self.claim = Frame(b"", 0, b"", 0.0)
+        self.failure: _Verdict | None = None
+
+    def examine(self, program: str, case: Case) -> _Verdict:
+        limits = self.problem.limits
+        request = base_request(self.problem, "serve", program, 1)
+        request |= {"entry": self.problem.entry_point, "max_bytes": limits.output_bytes}
+        bounds = RunLimits(limits.cpu_s, self.factor * limits.cpu_s, limits.output_bytes + 1024)
+        # A fault on either side ends both: neither zygote may be left in the middle of a run.
+        with self.worker.open(codec.encode(request), bounds, self._on_claim) as candidate, self.worker.faults():
+            verdict = self._examine(candidate, case)
+            self.cpu_s = candidate.stop().cpu_s
+        return verdict
+
+    def _examine(self, candidate: Watch, case: Case) -> _Verdict:
+        ended = candidate.wait()
+        if ended is not None:
+            return self._death(ended)
+        if self.claim.kind != b"B":
+            return self._exception()
+        request = base_request(self.problem, "examine", case.code, 10)
+        request |= {"entry": self.problem.entry_point, "prelude": self.problem.initial_state}
+        seconds = 10 * self.problem.limits.cpu_s
+        bounds = RunLimits(seconds, self.factor * seconds, _MAX_CALL_BYTES)
+        last = Frame(b"", 0, b"", 0.0)
+
+        def on_frame(frame: Frame) -> bool:
+            nonlocal last
+            last = frame
+            return frame.kind == b"C"
+
+        partner = self.worker.partner
+        with partner.open(codec.encode(request), bounds, on_frame) as examiner, partner.faults():
+            ended = examiner.wait()
+            while ended is None and last.kind == b"C":
+                reply = self._call(candidate, last.payload)
+                if reply is None:
+                    break
+                ended = examiner.ask(struct.pack("<I", len(reply)) + reply)
+            examiner.stop()
+        if self.failure is not None:
+            return self.failure
+        if last.kind == b"P":
+            return "pass", ""
+        if last.kind == b"F":
+            return "wrong", ""
+        if last.kind in (b"E", b"M"):
+            return "error", printable(last.payload)
+        raise Fault("the examiner ended without a verdict")
+
+    def _call(self, candidate: Watch, arguments: bytes) -> bytes | None:
+        """Lets the program answer a call. None if it cannot: `failure` says why."""
+        try:
+            ended = candidate.ask(struct.pack("<I", len(arguments)) + arguments)
+            if ended is not None:
+                self.failure = self._death(ended)
+            elif self.claim.cpu_s > self.problem.limits.cpu_s:
+                self.failure = "timeout", "CPU time limit"
+            elif self.claim.kind == b"V":
+                return codec.encode(("value", codec.decode(self.claim.payload, max_nodes=1_000_000)))
+            elif self.claim.kind == b"O":
+                self.failure = "output", "the result is too large"
+            elif self.claim.kind == b"M":
+                self.failure = "memory", ""
+            elif self.claim.kind == b"U":
+                self.failure = "wrong", printable(self.claim.payload)
+            else:
+                return codec.encode(("error", printable(self.claim.payload)))
+        except codec.CodecError:
+            self.failure = "error", "malformed claim"
+        return None
+
+    def _on_claim(self, frame: Frame) -> bool:
+        if frame.kind not in (b"B", b"V", b"U", b"O", b"E", b"M"):
+            raise ValueError("an unknown claim")
+        self.claim = frame
+        return True
+
+    def _exception(self) -> _Verdict:
+        return ("memory" if self.claim.kind == b"M" else "error"), printable(self.claim.payload)
+
+    def _death(self, ended: Ended) -> _Verdict:
+        if not self.final and unexplained_kill(ended, ended.cpu_s, self.problem.limits.cpu_s):
+            raise Fault("a program was killed by the system")
+        return death(ended, self.problem.limits.memory_bytes)
