@@ -215,7 +215,7 @@ class _CallRun:
         elif kind == b"V":
             self._add(*self.judge.judge_value(index, frame.payload))
         elif kind == b"U":
-            self._add("wrong", printable(frame.payload))
+            self._add("wrong", printable(frame.payload[1:]))
         elif kind == b"O":
             self._add("output", "the result is too large")
         elif kind in (b"E", b"M"):

@@ -82,6 +82,16 @@ def test_expected_exceptions_cross_by_name(grader):
     )
 
 
+def test_of_a_match_object_the_truth_value_crosses(grader):
+    program = "import re\ndef f(x): return re.search('a', x)\n"
+    assert verdict(grader, program, code="assert f('cat')\nassert not f('dog')\nassert f('cat') != 'a'") == "pass"
+    assert verdict(grader, program, code="assert f('dog')") == "wrong"
+    assert verdict(grader, program, code="assert f('cat') == 'a'") == "wrong"
+    false = "class N:\n def __bool__(s): return False\n def __eq__(s, o): return True\ndef f(x): return N()\n"
+    assert verdict(grader, false, code="assert f(1) is None") == "wrong"
+    assert verdict(grader, false, code="assert f(1) == None") == "wrong"
+
+
 def test_every_case_counts(grader):
     cases = (
         Case("a", code="assert f(1) == 8"),

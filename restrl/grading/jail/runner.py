@@ -4,8 +4,8 @@ Nothing here knows what is expected. A program shares this process and may do wh
 reach by that is to claim a value, which it could as well have returned.
 
 Frames to the parent (`FRAME` header, then the payload): ``R`` the jail is closed and the program starts; ``B`` the
-program's body has run; ``V`` a return value; ``U`` a return value that is not plain data; ``O`` one that is too
-large; ``E`` an exception (its name); ``M`` out of memory; ``X`` the jail could not be built.
+program's body has run; ``V`` a return value; ``U`` a return value that is not plain data (its truth value, why);
+``O`` one that is too large; ``E`` an exception (its name); ``M`` out of memory; ``X`` the jail could not be built.
 """
 
 from __future__ import annotations
@@ -122,11 +122,31 @@ def _run_case(channel: Channel, find: Callable[[], Any], index: int, arguments: 
     except codec.TooLarge:
         channel.send(b"O", index)
     except codec.Unsupported as error:
-        channel.send(b"U", index, str(error).encode("utf-8", "replace")[:200])
+        channel.send(b"U", index, (b"1" if _is_true(value) else b"0") + str(error).encode("utf-8", "replace")[:200])
     except BaseException as error:
         _report(channel, error, index)
     else:
         channel.send(b"V", index, claim)
+
+
+def _is_true(value: Any) -> bool:
+    """A match object has a truth value, if no contents: ``assert f(text)`` may ask for it."""
+    try:
+        return bool(value)
+    except BaseException:
+        return False
+
+
+class _Opaque:
+    """Stands in the examiner for a result that is not plain data: a truth value, and equal to nothing."""
+
+    __slots__ = ("truth",)
+
+    def __init__(self, truth: bool) -> None:
+        self.truth = truth
+
+    def __bool__(self) -> bool:
+        return self.truth
 
 
 def run_stdio(channel: Channel, request: dict[str, Any]) -> None:
@@ -196,6 +216,8 @@ def run_examine(channel: Channel, request: dict[str, Any]) -> None:
         kind, value = codec.decode(_read_exactly(channel.descriptor, length))
         if kind == "value":
             return value
+        if kind == "opaque":
+            return _Opaque(value)
         known: Any = getattr(builtins, value, None)
         if (
             isinstance(known, type)
