@@ -92,7 +92,7 @@ def train_value_model(
 ) -> ValueReport:
     """Trains a value model and measures it on problems that it has not seen.
 
-    Writes ``model/`` (with the tokenizer) and ``report.json`` into ``output_dir``, and checkpoints while it runs: called
+    Writes ``model/`` (with the tokenizer) and ``report.json`` into ``output_dir``, and checkpoints on its way: called
     again after a kill, it goes on from the last epoch.
 
     Args:
