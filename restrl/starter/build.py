@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from restrl.seeds import derive_seed
 from restrl.starter.corpus import CorpusConfig, Document, documents
-from restrl.starter.tokenizer import CONTEXT, train_tokenizer
+from restrl.starter.tokenizer import CONTEXT, load_tokenizer, train_tokenizer
 
 Log = Callable[[dict[str, float]], None]
 
@@ -116,7 +116,7 @@ def batches(
         encoded = sorted(_encode(tokenizer, list(documents(first, size, seed, corpus))), key=lambda e: len(e[0]))
         groups = [encoded[i : i + config.batch] for i in range(0, size, config.batch)]
         random.Random(derive_seed(seed, "starter batches", chunk)).shuffle(groups)
-        for group in groups[step % _CHUNK_BATCHES :]:
+        for group in groups[step % _CHUNK_BATCHES : config.steps - chunk * _CHUNK_BATCHES]:
             yield _collate(group, int(tokenizer.pad_token_id), config.prompt_weight)
             step += 1
 
@@ -207,7 +207,7 @@ def _build(out: Path, seed: int, on_log: Log | None, config: BuildConfig) -> Pat
     state = torch.load(state_file, weights_only=True) if state_file.is_file() else None
     if state is not None and (state["identity"] != identity or state["ends"] not in (0, config.steps)):
         state = None
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint) if state else build_tokenizer(config, seed)
+    tokenizer = load_tokenizer(checkpoint / "tokenizer.json") if state else build_tokenizer(config, seed)
     model = build_model(tokenizer, config, seed)
     optimizer = _optimizer(model, config)
     first = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,12 +20,8 @@ Split = Literal["train", "validation", "test"]
 Band = Literal["easy", "medium", "hard"]
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-BANDS: dict[Band, tuple[float, tuple[int, ...]]] = {
-    "easy": (0.25, (2,)),
-    "medium": (0.35, (3,)),
-    "hard": (0.40, (4, 5)),
-}
-"""Share of each band, and its numbers of operations."""
+BANDS: dict[Band, tuple[int, ...]] = {"easy": (2,), "medium": (3,), "hard": (4, 5)}
+"""The numbers of operations of each band."""
 
 _OPENING: tuple[tuple[Type, float], ...] = (
     ("numbers", 0.36),
@@ -120,16 +116,10 @@ def _weight(operation: Operation) -> float:
 _WEIGHTS = {operation.name: _weight(operation) for operation in OPERATIONS.values()}
 
 
-def draw_band(rng: random.Random) -> Band:
-    """Draws a band by its share."""
-    return rng.choices(list(BANDS), [share for share, _ in BANDS.values()])[0]
-
-
-def draw_composition(rng: random.Random, band: Band | None = None) -> Composition:
+def draw_composition(rng: random.Random, band: Band) -> Composition:
     """Draws a composition of any split."""
-    band = band or draw_band(rng)
     while True:
-        length = rng.choice(BANDS[band][1])
+        length = rng.choice(BANDS[band])
         current = rng.choices([t for t, _ in _OPENING], [w for _, w in _OPENING])[0]
         chosen: list[Operation] = []
         for position in range(length):
@@ -157,9 +147,9 @@ def _with_parameters(rng: random.Random, chosen: Sequence[Operation], band: Band
     return Composition(tuple(steps), band, chosen[symbolic].parameter if symbolic >= 0 else "")
 
 
-def draw_from_split(rng: random.Random, split: Split, band: Band | None = None) -> Composition:
-    """Draws a composition of one split."""
-    band = band or draw_band(rng)
+def draw_from_split(rng: random.Random, split: Split, shares: Mapping[Band, float]) -> Composition:
+    """Draws a composition of one split, its band by the given shares."""
+    band = rng.choices(list(shares), list(shares.values()))[0]
     while True:
         composition = draw_composition(rng, band)
         if composition.split == split:

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from restrl.seeds import derive_seed
-from restrl.starter.composition import Composition, draw_from_split
+from restrl.starter.composition import Band, Composition, draw_from_split
 from restrl.starter.execution import run_steps, same
 from restrl.starter.generator import function_of
 from restrl.starter.inputs import draw_inputs
@@ -24,6 +24,8 @@ from restrl.starter.operations.base import Type
 from restrl.starter.rendering import Mistake, Plan, draw_plan, draw_statement, initial_state, render_body, step_lines
 
 END = "<|end|>"
+BAND_SHARES: dict[Band, float] = {"easy": 0.25, "medium": 0.35, "hard": 0.40}
+"""The bands of the documents: a little easier than the problems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def document_at(index: int, seed: int = 0, config: CorpusConfig | None = None) -
     """Returns document ``index`` of the corpus of a seed."""
     config = config or CorpusConfig()
     rng = random.Random(derive_seed(seed, "starter document", index))
-    composition = draw_from_split(rng, "train")
+    composition = draw_from_split(rng, "train", BAND_SHARES)
     prompt = initial_state(composition, draw_statement(rng, composition))
     plan = draw_plan(rng, composition)
     rate = config.sloppy if rng.random() < config.sloppy_share else config.careful

@@ -12,7 +12,7 @@ from typing import Any
 
 from restrl.errors import ProblemError
 from restrl.seeds import derive_seed
-from restrl.starter.composition import SPLITS, Band, Composition, Split, draw_band, draw_from_split
+from restrl.starter.composition import SPLITS, Band, Composition, Split, draw_from_split
 from restrl.starter.execution import Failed, Returned, StepFunction, run_step, run_steps, same, step_function
 from restrl.starter.inputs import draw_inputs
 from restrl.starter.rendering import (
@@ -28,6 +28,8 @@ from restrl.starter.rendering import (
 )
 from restrl.types import Case, Limits, Problem, Tests
 
+BAND_SHARES: dict[Band, float] = {"easy": 0.15, "medium": 0.35, "hard": 0.50}
+"""The bands of the problems."""
 NUM_TESTS = 9
 _MAX_TESTS = 12
 _CANDIDATES = 44
@@ -143,9 +145,9 @@ def problem_at(split: Split, index: int, seed: int = 0, band: Band | None = None
         raise ProblemError(f"unknown starter split {split!r}: use one of {', '.join(SPLITS)}")
     prefix = f"starter/{split}/" + (f"seed{seed}/" if seed else "") + (f"{band}/" if band else "")
     rng = random.Random(derive_seed(seed, "starter problem", split, index, band or ""))
-    wanted = band or draw_band(rng)
+    wanted = rng.choices(list(BAND_SHARES), list(BAND_SHARES.values()))[0] if band is None else band
     while True:
-        composition = draw_from_split(rng, split, wanted)
+        composition = draw_from_split(rng, split, {wanted: 1.0})
         problem = build_problem(composition, f"{prefix}{index:05d}", rng)
         if problem is not None:
             return problem

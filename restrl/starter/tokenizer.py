@@ -7,12 +7,14 @@ encoding a prefix that ends at a line boundary and the rest gives the encoding o
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
 from restrl.starter.corpus import END
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
 
 PAD = "<|pad|>"
 VOCAB_SIZE = 1024
@@ -22,7 +24,6 @@ CONTEXT = 512
 def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> PreTrainedTokenizerFast:
     """Trains the tokenizer; no token is added around a text."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -40,6 +41,20 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> PreTr
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    return wrap(tokenizer)
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
+    """Loads the ``tokenizer.json`` of an unfinished build."""
+    from tokenizers import Tokenizer
+
+    return wrap(Tokenizer.from_file(str(path)))
+
+
+def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """Gives a bare tokenizer its end and padding tokens and its context length."""
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END,

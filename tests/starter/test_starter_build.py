@@ -6,14 +6,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from restrl.starter import POLICY_DIR
-from restrl.starter.build import BuildConfig, build_starter, learning_rate_at, weighted_loss
+from restrl.starter.build import BuildConfig, batches, build_starter, learning_rate_at, weighted_loss
 from restrl.starter.card import write_card
 from restrl.starter.corpus import END, documents
 from restrl.starter.measure import Measurement
 from restrl.starter.tokenizer import PAD, train_tokenizer
 
 SMALL = BuildConfig(
-    steps=6, batch=4, warmup=2, decay=2, hidden=16, layers=1, heads=2, threads=1, save_every=2, tokenizer_documents=50
+    steps=7, batch=4, warmup=2, decay=1, hidden=16, layers=1, heads=2, threads=1, save_every=2, tokenizer_documents=50
 )
 
 
@@ -52,14 +52,30 @@ def weights(policy: Path) -> dict[str, torch.Tensor]:
 def test_a_build_is_deterministic_and_a_resumed_one_is_the_same(tmp_path: Path) -> None:
     logged: list[dict[str, float]] = []
     straight = weights(build_starter(tmp_path / "a", seed=1, config=SMALL, on_log=logged.append))
-    assert logged and logged[0]["step"] == 0
-    build_starter(tmp_path / "b", seed=1, config=replace(SMALL, steps=4))  # its checkpoint at step 2 precedes the decay
-    resumed = weights(build_starter(tmp_path / "b", seed=1, config=SMALL))
+    assert [metrics["step"] for metrics in logged] == [0]
+    build_starter(tmp_path / "b", seed=1, config=replace(SMALL, steps=3))  # its checkpoint at step 2 precedes the decay
+    logged.clear()
+    product = build_starter(tmp_path / "b", seed=1, config=SMALL, on_log=logged.append)
+    resumed = weights(product)
+    assert not logged  # it did not begin at step 0 again
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        assert (product / name).read_text() == (tmp_path / "a" / "policy" / name).read_text()
     other = weights(build_starter(tmp_path / "c", seed=2, config=SMALL))
     assert straight.keys() == resumed.keys()
     for name, tensor in straight.items():
         assert torch.equal(tensor, resumed[name]), name
     assert any(not torch.equal(tensor, other[name]) for name, tensor in straight.items())
+
+
+def test_every_document_is_new_and_the_steps_are_as_many_as_asked_for() -> None:
+    tokenizer = train_tokenizer(document.text for document in documents(0, 50))
+    config = replace(SMALL, steps=19, batch=2, rough_steps=3)
+    drawn = [ids_BT for ids_BT, _, _ in batches(tokenizer, config, 0, 0)]
+    assert len(drawn) == 19 and {len(ids_BT) for ids_BT in drawn} == {2}
+    texts = [tokenizer.decode(row, skip_special_tokens=True) for ids_BT in drawn for row in ids_BT]
+    assert len(set(texts)) == len(texts)
+    late = [ids_BT for ids_BT, _, _ in batches(tokenizer, config, 0, 17)]
+    assert len(late) == 2 and all(torch.equal(a, b) for a, b in zip(drawn[17:], late, strict=True))
 
 
 def test_the_learning_rate_rises_stays_and_falls() -> None:

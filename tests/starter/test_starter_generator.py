@@ -10,7 +10,7 @@ from restrl.actions import split_actions
 from restrl.errors import ProblemError
 from restrl.problems.jsonl import read_problems, write_problems
 from restrl.starter.composition import SPLITS, draw_composition, draw_from_split, split_of
-from restrl.starter.generator import build_problem, generate, problem_at
+from restrl.starter.generator import BAND_SHARES, build_problem, generate, problem_at
 from restrl.starter.inputs import draw_inputs
 from restrl.starter.rendering import Plan, all_mistakes, initial_state, render_body
 from restrl.types import Problem
@@ -62,7 +62,7 @@ def test_splits_are_disjoint_by_composition() -> None:
 
 def test_the_split_shares_are_80_10_10() -> None:
     rng = random.Random(3)
-    counts = Counter(draw_composition(rng).split for _ in range(1500))
+    counts = Counter(draw_composition(rng, "medium").split for _ in range(1500))
     assert 0.76 < counts["train"] / 1500 < 0.84
     assert 0.07 < counts["validation"] / 1500 < 0.13
 
@@ -106,7 +106,7 @@ def test_every_mistake_that_matters_fails_a_test() -> None:
     rng = random.Random(11)
     checked = caught = partial = 0
     while checked < 250:
-        composition = draw_from_split(rng, "train")
+        composition = draw_from_split(rng, "train", BAND_SHARES)
         problem = build_problem(composition, "p", rng)
         if problem is None:
             continue
