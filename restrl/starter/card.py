@@ -33,8 +33,7 @@ habit, and training and search have something to win:
   two are swapped;
 - {review_share:.0%} of the documents end in one line, `# review: ok` or `# review: bug in line N`, true to what
   the program does on sample inputs. A program sampled from the policy stops before that line (the stop string
-  `"\\n#"`), but the model has learned what right programs look like, and a value model that starts from these
-  weights starts from that.
+  `"\\n#"`).
 
 Only compositions of operations of the **train** split are in the corpus. Compositions of the validation and test
 splits never are; each single operation is in all splits.
@@ -48,7 +47,7 @@ validation split; the test split was measured once.
 
 *spread* is the share of the problems whose samples differ in reward (standard deviation at least 0.05); *tokens*
 is the mean length of a completion.
-
+{notes}
 ## Files
 
 `config.json`, `generation_config.json`, `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`: the
@@ -58,7 +57,13 @@ layout of `from_pretrained` in `transformers`. No token is added before a text; 
 
 
 def write_card(
-    policy: Path, measurements: Sequence[Measurement], config: BuildConfig, seed: int, parameters: int, vocab: int
+    policy: Path,
+    measurements: Sequence[Measurement],
+    config: BuildConfig,
+    seed: int,
+    parameters: int,
+    vocab: int,
+    notes: Sequence[str] = (),
 ) -> None:
     """Writes ``README.md`` into the policy's directory.
 
@@ -69,6 +74,7 @@ def write_card(
         seed: Of the build.
         parameters: Number of parameters.
         vocab: Size of the vocabulary.
+        notes: Further findings, a paragraph each.
     """
     text = _TEMPLATE.format(
         parameters=parameters,
@@ -95,6 +101,7 @@ def write_card(
         review_share=config.corpus.review_share,
         num_samples=measurements[0].num_samples if measurements else 0,
         table=_table(measurements),
+        notes="".join(f"\n{note}\n" for note in notes),
     )
     (policy / "README.md").write_text(text, encoding="utf-8")
 
