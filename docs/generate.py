@@ -52,6 +52,8 @@ def settings_page() -> str:
             "|---|---|---|---|---|",
         ]
         for field in dataclasses.fields(cls):
+            if field.metadata.get("owner"):
+                continue
             meta = field.metadata
             paper = "" if meta.get("paper") is None else f"`{meta['paper']!r}`"
             cells = (f"`{field.name}`", f"`{field.default!r}`", paper, _allowed(meta), meta.get("help", ""))

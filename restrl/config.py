@@ -58,7 +58,10 @@ class Recipe:
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Returns plain data, every default filled in: what the manifest records."""
-        return {name: _plain(dataclasses.asdict(config)) for name, config in self.sections.items()}
+        return {
+            name: {field.name: _plain(getattr(config, field.name)) for field in _own_fields(config)}
+            for name, config in self.sections.items()
+        }
 
     def to_toml(self) -> str:
         """Returns the recipe as TOML, every default filled in."""
@@ -113,7 +116,7 @@ def build_section(section: str, table: Any, where: str) -> Any:
     if not isinstance(table, Mapping):
         raise ConfigError(f"{where}: '{section}' must be a table [{section}], not {table!r}")
     cls = section_class(section)
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields = {field.name: field for field in _own_fields(cls)}
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in table.items():
@@ -125,6 +128,11 @@ def build_section(section: str, table: Any, where: str) -> Any:
         return cls(**values)
     except ValueError as error:
         raise ConfigError(f"{where}: section [{section}]: {error}") from None
+
+
+def _own_fields(config: Any) -> list[dataclasses.Field[Any]]:
+    """The fields that a recipe sets in this section; the others are set by the section that owns them."""
+    return [field for field in dataclasses.fields(config) if not field.metadata.get("owner")]
 
 
 def parse_override(flag: str) -> tuple[str, str, Any]:

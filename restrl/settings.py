@@ -22,6 +22,7 @@ def setting(
     above: float | None = None,
     choices: tuple[Any, ...] | None = None,
     paper: Any = None,
+    owner: str | None = None,
 ) -> Any:
     """Declares one field of a config dataclass.
 
@@ -33,6 +34,15 @@ def setting(
         above: The value must be greater than this.
         choices: The allowed values.
         paper: The published value, for display.
+        owner: The section of a recipe that sets this field, where it is not the dataclass's own.
     """
-    metadata = {"help": help, "low": low, "high": high, "above": above, "choices": choices, "paper": paper}
+    metadata = {
+        "help": help,
+        "low": low,
+        "high": high,
+        "above": above,
+        "choices": choices,
+        "paper": paper,
+        "owner": owner,
+    }
     return dataclasses.field(default=default, metadata=metadata)

@@ -93,3 +93,8 @@ def test_changed_keys_names_every_difference() -> None:
     new = {"run": {"seed": 1, "chunk_size": 64}, "rest": {"alpha": 0.95}}
     assert changed_keys(old, new) == [("run.seed", 0, 1)]
     assert changed_keys(old, old) == []
+
+
+def test_what_the_policy_section_owns_is_refused_elsewhere() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key grpo\.temperature"):
+        load_recipe("starter", ["grpo.temperature=0.1"])

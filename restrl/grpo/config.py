@@ -46,9 +46,9 @@ class GRPOConfig:
         choices=("group", "batch", "none"),
         paper="group",
     )
-    temperature: float = setting(0.7, "sampling temperature", above=0.0, paper=0.7)
-    top_p: float = setting(1.0, "nucleus mass of sampling", above=0.0, high=1.0)
-    max_new_tokens: int = setting(1024, "tokens per completion", low=1, paper=1024)
+    temperature: float = setting(0.7, "sampling temperature", above=0.0, paper=0.7, owner="policy")
+    top_p: float = setting(1.0, "nucleus mass of sampling", above=0.0, high=1.0, owner="policy")
+    max_new_tokens: int = setting(1024, "tokens per completion", low=1, paper=1024, owner="policy")
     symbol_reward: float = setting(1e-3, "reward for ending with the right stop symbol", low=0.0, paper=1e-3)
     trailing_penalty: float = setting(1e-6, "penalty per character after the stop symbol", low=0.0, paper=1e-6)
     lora_rank: int = setting(0, "rank of LoRA adapters on all linear layers; 0 = train all weights", low=0)

@@ -175,7 +175,10 @@ def train(context: Context, iteration: int) -> None:
     from restrl.grpo.trainer import train_policy
 
     directory = input_policy(context, iteration)
-    config = context.recipe.section("grpo", GRPOConfig)
+    # What the policy samples with is what it is trained with.
+    config = dataclasses.replace(
+        context.recipe.section("grpo", GRPOConfig), **dataclasses.asdict(context.policy_config.sampling_params())
+    )
     done = 0
 
     def on_log(metrics: Mapping[str, float]) -> None:
