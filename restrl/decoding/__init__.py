@@ -90,4 +90,8 @@ def decode(
     if name not in DECODERS:
         raise ConfigError(f"decoder {method!r} is unknown; allowed: {', '.join(DECODERS)}")
     config = dataclasses.replace(config, method=name)
+    if config.likelihood_weight and value_model is not None:
+        from restrl.policy.likelihood import LikelihoodPrior
+
+        value_model = LikelihoodPrior(value_model, policy, config.likelihood_weight)
     return DECODERS[name](problems, policy, value_model, config, seed, params=params, on_progress=on_progress)

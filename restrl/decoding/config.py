@@ -25,6 +25,12 @@ class DecodeConfig:
         False, "search: let UCT choose to sample an expanded state again, as one more child", paper=False
     )
     leaves_in_flight: int = setting(1, "search: leaves of one tree that are expanded at once", low=1, paper=1)
+    likelihood_weight: float = setting(
+        0.0,
+        "added to every value: this times the policy's mean log-probability per token of the code; 0 = values alone",
+        low=0.0,
+        paper=0.0,
+    )
     window: int = setting(64, "problems decoded together in one batch", low=1)
     overlap: bool = setting(False, "sample for half of the problems while the other half is scored")
 
