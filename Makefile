@@ -19,7 +19,7 @@ demo: install
 	$(BIN)/restrl run starter --out $(OUT) $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
 
 check: install
 	$(BIN)/ruff check .
