@@ -15,7 +15,8 @@ from typing import Protocol
 
 from restrl.decoding.results import Ledger
 from restrl.errors import EngineError
-from restrl.search.mcts import RewardWant, SampleWant, SearchTree, ValueWant, Want
+from restrl.search.mcts import SearchTree
+from restrl.search.wants import RewardWant, SampleWant, ValueWant, Want
 from restrl.types import Completion, Grader, Policy, SampleRequest, SamplingParams, State, ValueModel
 
 

@@ -4,9 +4,10 @@ Pure: the standard library and numpy; whoever drives a search does the sampling 
 """
 
 from restrl.search.config import SearchConfig
-from restrl.search.mcts import RewardWant, SampleWant, SearchTree, ValueWant, Want
+from restrl.search.mcts import SearchTree
 from restrl.search.tree import Draw, Node, TreeStatistics
 from restrl.search.uct import uct_scores
+from restrl.search.wants import RewardWant, SampleWant, ValueWant, Want
 
 __all__ = [
     "Draw",

@@ -30,39 +30,11 @@ from dataclasses import dataclass, field
 
 from restrl.errors import EngineError
 from restrl.search.config import SearchConfig
+from restrl.search.selection import select_again, select_leaf
 from restrl.search.tree import Draw, Node, StateKey, TreeStatistics, next_step
-from restrl.search.uct import uct_scores
+from restrl.search.wants import RewardWant, SampleWant, ValueWant, Want
 from restrl.seeds import derive_seed
 from restrl.types import Completion, State
-
-
-@dataclass(frozen=True, slots=True)
-class SampleWant:
-    """``n`` completions from ``state``, sampled under ``seed``: answer with `SearchTree.tell_samples`."""
-
-    id: int
-    state: State
-    n: int
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class ValueWant:
-    """The value model's value of ``state``: answer with `SearchTree.tell_values`."""
-
-    id: int
-    state: State
-
-
-@dataclass(frozen=True, slots=True)
-class RewardWant:
-    """The reward of the terminal ``state``: answer with `SearchTree.tell_rewards`."""
-
-    id: int
-    state: State
-
-
-Want = SampleWant | ValueWant | RewardWant
 
 
 @dataclass(slots=True)
@@ -231,11 +203,11 @@ class SearchTree:
     def _plan(self) -> None:
         """Chooses the leaves of the next round and wants their samples."""
         while len(self._round) < self.config.leaves_in_flight and self._planned < self.config.budget:
-            node = self._select_leaf()
+            node = select_leaf(self._nodes, self.config)
             if node is None:
                 if self._round:
                     return
-                node = self._select_again()
+                node = select_again(self._nodes, self.config)
             self._re_expansions += node.expanded
             inherited = len(node.stubs)
             n = min(max(0, self.config.num_sample - inherited), self.config.budget - self._planned)
@@ -250,64 +222,6 @@ class SearchTree:
                 self._queue.append(SampleWant(expansion.want_id, node.state, n, seed))
                 self._requests += 1
             self._round.append(expansion)
-
-    def _select_leaf(self) -> Node | None:
-        """Goes down from the root by UCT to a state to expand; None if no state is left that never was.
-
-        With ``adaptive_width`` a state is one more child of itself: its value, and as visits the draws from this very
-        state.
-        """
-        reachable: set[Node] = set()
-        for leaf in self._nodes:
-            if leaf.expanded or leaf.busy or leaf.state.terminal:
-                continue
-            path: list[Node] = []
-            for node in leaf.lineage():
-                if node.pruned or node in reachable:
-                    break
-                path.append(node)
-            # The climb ends at the root or at a node known to be reachable, unless a pruned one cut it short.
-            if path and (path[-1].parent is None or path[-1].parent in reachable):
-                reachable.update(path)
-        if self.root not in reachable:
-            return None
-        node = self.root
-        while node.expanded or node.busy:
-            children = [child for child in node.children.values() if child in reachable]
-            arms = [(child.value, child.visits, child.in_flight) for child in children]
-            if self.config.adaptive_width and not node.busy:
-                arms.append((node.value, node.draws, 0))
-            values_C, visits_C, in_flight_C = zip(*arms, strict=True)
-            scores_C = uct_scores(
-                values_C,
-                visits_C,
-                node.visits,
-                c=self.config.c,
-                eps=self.config.eps,
-                in_flight_C=in_flight_C,
-                parent_in_flight=node.in_flight,
-            )
-            choice = int(scores_C.argmax())
-            if choice == len(children):
-                return node
-            node = children[choice]
-        return node
-
-    def _select_again(self) -> Node:
-        """Chooses an expanded state to sample again: UCT over all of them, counting the draws from the very state."""
-        candidates = [
-            node
-            for node in self._nodes
-            if not node.state.terminal and not any(ancestor.pruned for ancestor in node.lineage())
-        ]
-        scores = uct_scores(
-            [node.value for node in candidates],
-            [node.draws for node in candidates],
-            self.root.visits,
-            c=self.config.c,
-            eps=self.config.eps,
-        )
-        return candidates[int(scores.argmax())]
 
     def _take_samples(self) -> None:
         """Turns the round's completions into draws, in the order of the wants."""
