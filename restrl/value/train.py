@@ -15,18 +15,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 from transformers import (
-    AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -37,47 +34,21 @@ from transformers import (
     TrainingArguments,
 )
 
-from restrl.actions import boundaries
-from restrl.errors import ConfigError, EngineError, ProblemError
-from restrl.policy.model_dir import check_model_dir, choose_device, load_error, load_tokenizer, quiet
+from restrl.errors import ConfigError, EngineError
+from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer
 from restrl.policy.prompting import resolve_style, warn_about_boundaries
-from restrl.seeds import derive_seed
-from restrl.types import Problem, State
-from restrl.value.calibration import Predictions, ValueReport, evaluate_predictions
+from restrl.types import Problem
+from restrl.value.calibration import ValueReport, evaluate_predictions
 from restrl.value.config import ValueConfig
-from restrl.value.encoding import ValueSequence, encode_outputs, length_batches
-from restrl.value.model import META_KEY, check_value_head, features, outputs
+from restrl.value.data import Batches, ValueData, encode_trajectories, predictions, split_problems, unwrap
+from restrl.value.encoding import ValueSequence
+from restrl.value.head import choose_pad_id, fit_head, load_untrained
+from restrl.value.model import outputs
 from restrl.value.targets import Trajectory
 
 OnLog = Callable[[dict[str, float]], None]
 
 _COMPLETE = "complete"
-_RIDGE_STATES = 20_000
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """One state of the training data; the slots of the sequences count these."""
-
-    value: float
-    weight: float
-    depth: int
-    finished: bool
-    problem_id: str
-    code: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """Sequences and the targets that their slots name."""
-
-    sequences: list[ValueSequence]
-    targets: list[_Target]
-
-    def batches(self, max_tokens: int) -> list[list[ValueSequence]]:
-        lengths = [len(sequence.ids) for sequence in self.sequences]
-        return [[self.sequences[i] for i in batch] for batch in length_batches(lengths, max_tokens)]
 
 
 def train_value_model(
@@ -115,9 +86,9 @@ def train_value_model(
     style = resolve_style(tokenizer, prompt_style)
     warn_about_boundaries(tokenizer)
     held_out = split_problems({trajectory.problem_id for trajectory in trajectories}, config.validation_share, seed)
-    model = _load(Path(init_model), tokenizer, config, style)
+    model = load_untrained(Path(init_model), tokenizer, config, style)
     training, validation = (
-        _encode(side, problems, config, tokenizer, style, model)
+        encode_trajectories(side, problems, config, tokenizer, style, model)
         for side in (
             [trajectory for trajectory in trajectories if trajectory.problem_id not in held_out],
             [trajectory for trajectory in trajectories if trajectory.problem_id in held_out],
@@ -128,13 +99,13 @@ def train_value_model(
     train_mean = float(np.average([t.value for t in training.targets], weights=[t.weight for t in training.targets]))
     checkpoints = output_dir / "checkpoints"
     # Evaluation keeps no activations for a backward pass, so its batches can be larger.
-    validation_batches = _Batches(validation.batches(4 * config.batch_tokens))
+    validation_batches = Batches(validation.batches(4 * config.batch_tokens))
     trainer = _ValueTrainer(
         model=model,
         args=_arguments(checkpoints, config, seed),
-        train_dataset=_Batches(training.batches(config.batch_tokens)),
+        train_dataset=Batches(training.batches(config.batch_tokens)),
         eval_dataset=validation_batches,
-        data_collator=_unwrap,
+        data_collator=unwrap,
         callbacks=[_Progress(on_log)],
     )
     # The library's own printing of metrics: `on_log` has them.
@@ -153,122 +124,6 @@ def train_value_model(
     if trainer.is_world_process_zero():
         _save(trainer, tokenizer, report, output_dir)
     return report
-
-
-def split_problems(problem_ids: set[str], share: float, seed: int) -> frozenset[str]:
-    """Returns the problems kept for validation: at least one, and by name and seed only, not by their order.
-
-    Raises:
-        ConfigError: There are fewer than two problems.
-    """
-    if len(problem_ids) < 2:
-        raise ConfigError(f"values of {len(problem_ids)} problem(s) are given; at least 2 are needed to hold one out")
-    count = min(max(1, round(share * len(problem_ids))), len(problem_ids) - 1)
-    return frozenset(sorted(problem_ids, key=lambda name: (derive_seed(seed, "validation", name), name))[:count])
-
-
-def _load(path: Path, tokenizer: PreTrainedTokenizerBase, config: ValueConfig, style: str) -> PreTrainedModel:
-    """The policy's backbone with one scalar output at zero."""
-    try:
-        with quiet():
-            model = cast(
-                PreTrainedModel,
-                AutoModelForSequenceClassification.from_pretrained(
-                    str(path), num_labels=1, dtype=torch.float32, local_files_only=True
-                ),
-            )
-    except Exception as error:
-        # Whatever its libraries raise: the user needs the path and one line.
-        raise load_error(path, error) from error
-    check_value_head(model)
-    with torch.no_grad():
-        cast(torch.nn.Linear, model.score).weight.zero_()
-    text_config = model.config.get_text_config(decoder=True)
-    text_config.pad_token_id = choose_pad_id(tokenizer)
-    setattr(model.config, META_KEY, {"output": _output_of(config), "prompt_style": style})
-    return model
-
-
-def choose_pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Returns a padding token that never ends a state.
-
-    A plain sequence classifier reads its output at the last token that is not padding. If padding were the
-    end-of-sequence token, it would read a finished program one token too early.
-    """
-    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
-    if pad is not None and pad != eos:
-        return cast(int, pad)
-    others = [i for i in (tokenizer.unk_token_id, tokenizer.bos_token_id, *tokenizer.all_special_ids) if i is not None]
-    return cast(int, next((i for i in others if i != eos), eos))
-
-
-def _output_of(config: ValueConfig) -> str:
-    return "sigmoid" if config.loss == "bce" else "identity"
-
-
-def _encode(
-    trajectories: Sequence[Trajectory],
-    problems: Mapping[str, Problem],
-    config: ValueConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    style: str,
-    model: PreTrainedModel,
-) -> _Data:
-    context = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    data = _Data([], [])
-    too_long = 0
-    for trajectory in trajectories:
-        if trajectory.problem_id not in problems:
-            raise ProblemError(
-                f"values name problem {trajectory.problem_id!r}, which is not among the {len(problems)} given; "
-                "use the problem set that they were collected on"
-            )
-        if not trajectory.targets:
-            continue
-        state = State(problems[trajectory.problem_id], trajectory.code, trajectory.terminal)
-        offsets = [offset for offset, _, _ in trajectory.targets]
-        first = len(data.targets)
-        sequences = encode_outputs(state, offsets, range(first, first + len(offsets)), tokenizer, style)
-        if context is not None and max(len(sequence.ids) for sequence in sequences) > context:
-            too_long += 1
-            continue
-        data.sequences.extend(sequences)
-        data.targets.extend(_targets_of(trajectory, config.weight_by_visits))
-    if too_long:
-        _log.warning("%d programs are longer than the model's context of %s tokens: left out", too_long, context)
-    return data
-
-
-def _targets_of(trajectory: Trajectory, weight_by_visits: bool) -> list[_Target]:
-    ends = boundaries(trajectory.code)
-    return [
-        _Target(
-            value,
-            weight if weight_by_visits else 1.0,
-            sum(end <= offset for end in ends),
-            offset == len(trajectory.code) + 1,
-            trajectory.problem_id,
-            trajectory.code[:offset],
-        )
-        for offset, value, weight in trajectory.targets
-    ]
-
-
-class _Batches(Dataset[list[ValueSequence]]):
-    """Ready-made batches of sequences of like length; the sampler shuffles whole batches."""
-
-    def __init__(self, batches: list[list[ValueSequence]]) -> None:
-        self._batches = batches
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, index: int) -> list[ValueSequence]:
-        return self._batches[index]
-
-
-def _unwrap(batches: list[list[ValueSequence]]) -> dict[str, Any]:
-    return {"batch": [sequence for batch in batches for sequence in batch]}
 
 
 def _arguments(folder: Path, config: ValueConfig, seed: int) -> TrainingArguments:
@@ -311,7 +166,7 @@ class _ValueTrainer(Trainer):
 
     control: TrainerControl
 
-    def prepare(self, training: _Data, validation: _Data, config: ValueConfig, train_mean: float) -> None:
+    def prepare(self, training: ValueData, validation: ValueData, config: ValueConfig, train_mean: float) -> None:
         """Takes the data; its own method, as the parent's constructor takes none of it."""
         # The loss is divided here by the weight of a whole optimizer step, however many forwards it takes.
         self.model_accepts_loss_kwargs = True
@@ -384,7 +239,7 @@ class _ValueTrainer(Trainer):
         was_training = model.training
         model.eval()
         with torch.no_grad():
-            for batch in cast(_Batches, self.eval_dataset)._batches:
+            for batch in cast(Batches, self.eval_dataset):
                 outputs_BT = outputs(model, [sequence.ids for sequence in batch]).float()
                 if self._config.loss == "bce":
                     outputs_BT = torch.sigmoid(outputs_BT)
@@ -394,59 +249,12 @@ class _ValueTrainer(Trainer):
         model.train(was_training)
         if not np.isfinite(values).all():
             raise EngineError("the value model gives values that are not finite; lower value.learning_rate")
-        return evaluate_predictions(_predictions(values, self._validation.targets), self._train_mean)
+        return evaluate_predictions(predictions(values, self._validation.targets), self._train_mean)
 
     def best_epoch(self) -> int:
         """Epoch of the weights that were kept, from 1."""
         losses = {round(entry["epoch"]): entry["eval_mse"] for entry in self.state.log_history if "eval_mse" in entry}
         return min(losses, key=lambda epoch: (losses[epoch], epoch)) if losses else 0
-
-
-def _predictions(values: np.ndarray[Any, np.dtype[np.float64]], targets: Sequence[_Target]) -> Predictions:
-    return Predictions(
-        predicted=values,
-        target=np.array([target.value for target in targets]),
-        weight=np.array([target.weight for target in targets]),
-        depth=np.array([target.depth for target in targets], dtype=np.int64),
-        finished=np.array([target.finished for target in targets]),
-        problem=[target.problem_id for target in targets],
-        program=[target.code for target in targets],
-    )
-
-
-@torch.no_grad()
-def fit_head(model: PreTrainedModel, data: _Data, config: ValueConfig, ridge: float = 1e-3) -> None:
-    """Sets the scalar head to the ridge regression of the targets on the features of (at most 20,000) states.
-
-    ``w = (X' W X + ridge * mean(diag(X' W X)) I)^-1 X' W y``. For cross-entropy, y is the logit's tangent at 1/2,
-    ``4 (v - 1/2)``.
-    """
-    head = cast(torch.nn.Linear, model.score)
-    size = head.weight.shape[1]
-    gram = torch.zeros(size, size, dtype=torch.float64)
-    moment = torch.zeros(size, dtype=torch.float64)
-    seen = 0
-    was_training = model.training
-    model.eval()
-    batches = data.batches(config.batch_tokens)
-    # Every so-manyth batch: batches are sorted by length, and the head should see all lengths.
-    stride = max(1, -(-len(data.targets) // _RIDGE_STATES))
-    for batch in batches[::stride]:
-        hidden_BTD = features(model, [sequence.ids for sequence in batch])
-        for row, sequence in zip(hidden_BTD, batch, strict=True):
-            x_ND = row[list(sequence.positions)].double().cpu()
-            targets = [data.targets[slot] for slot in sequence.slots]
-            weight_N = torch.tensor([target.weight for target in targets], dtype=torch.float64)
-            y_N = torch.tensor([target.value for target in targets], dtype=torch.float64)
-            y_N = 4 * (y_N - 0.5) if config.loss == "bce" else y_N
-            gram += x_ND.T @ (weight_N[:, None] * x_ND)
-            moment += x_ND.T @ (weight_N * y_N)
-            seen += len(targets)
-    model.train(was_training)
-    damping = ridge * gram.diagonal().mean() * torch.eye(size, dtype=torch.float64)
-    solution = torch.linalg.solve(gram + damping, moment)
-    if seen and torch.isfinite(solution).all():
-        head.weight.copy_(solution[None].to(head.weight))
 
 
 class _Progress(TrainerCallback):

@@ -18,7 +18,6 @@ from restrl.actions import boundaries
 from restrl.errors import ConfigError, ProblemError
 from restrl.seeds import derive_seed
 from restrl.types import Problem, State
-from restrl.value import train as train_module
 from restrl.value.calibration import (
     ValueReport,
     best_of_expectation,
@@ -28,6 +27,7 @@ from restrl.value.calibration import (
     ranking_accuracy,
 )
 from restrl.value.config import ValueConfig
+from restrl.value.data import targets_of
 from restrl.value.model import TrainedValueModel
 from restrl.value.targets import Trajectory
 from restrl.value.train import choose_pad_id, split_problems, train_value_model
@@ -206,7 +206,7 @@ def test_depths_and_finished_marks() -> None:
     code = "    a = 1\n\n    # why\n    b = 2\n"
     ends = boundaries(code)
     targets = tuple((offset, 0.5, 2.0) for offset in (0, *ends, len(code) + 1))
-    found = train_module._targets_of(Trajectory("p/0", code, True, targets), weight_by_visits=False)
+    found = targets_of(Trajectory("p/0", code, True, targets), weight_by_visits=False)
     assert [target.depth for target in found] == [0, 1, 2, 2]
     assert [target.finished for target in found] == [False, False, False, True]
     assert {target.weight for target in found} == {1.0}
