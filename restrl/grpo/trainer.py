@@ -41,12 +41,13 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from restrl.errors import ConfigError, EngineError
 from restrl.grpo.checkpoints import check_identity, checkpoint_step, latest_complete, mark_complete, remove_incomplete
 from restrl.grpo.config import GRPOConfig
+from restrl.grpo.engine import engine_config, lora_config
 from restrl.grpo.metrics import MetricsLog, read_metrics, rollout_metrics, step_record
 from restrl.grpo.report import TrainReport, read_report, summarize
 from restrl.grpo.rollout import EngineRollout, PolicyFactory, TrainingSet, VllmScorer, engine_policy, take_rewards
 from restrl.grpo.schedule import num_steps, plan_steps
 from restrl.policy.model_dir import check_model_dir, load_error, load_tokenizer
-from restrl.policy.prompting import encode_prompt, stop_strings
+from restrl.policy.prompting import encode_prompt
 from restrl.types import Grader, State
 
 OnLog = Callable[[dict[str, float]], None]
@@ -193,7 +194,7 @@ def _train(
 ) -> None:
     checkpoints = output_dir / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
-    args = _engine_config(config, data, checkpoints, steps)
+    args = engine_config(config, data, checkpoints, steps)
     if args.should_save:
         remove_incomplete(checkpoints)
     resume = latest_complete(checkpoints)
@@ -236,96 +237,8 @@ def _build_trainer(
         rollout_func=rollout if engine else None,
         train_dataset=Dataset.from_dict({"prompt": [str(row) for row in range(len(data.plan))]}),
         processing_class=data.tokenizer,
-        peft_config=_lora(config),
+        peft_config=lora_config(config),
         callbacks=[step_log],
-    )
-
-
-def _engine_config(config: GRPOConfig, data: TrainingSet, checkpoints: Path, steps: int) -> EngineConfig:
-    """Translates our settings; everything where the engine's default differs from the paper is set."""
-    options: dict[str, Any] = {}
-    if config.generation == "vllm":
-        options = {
-            "use_vllm": True,
-            "vllm_mode": config.vllm_mode,
-            "vllm_gpu_memory_utilization": config.vllm_memory,
-            "generation_kwargs": {"stop": _common_stops(data), "include_stop_str_in_output": True},
-        }
-    processes = _world_size()
-    if config.prompts_per_step % processes:
-        raise ConfigError(
-            f"prompts_per_step is {config.prompts_per_step}; it must be a multiple of the {processes} processes"
-        )
-    local = config.completions_per_step // processes
-    micro = config.micro_batch or local
-    if local % micro:
-        raise ConfigError(
-            f"micro_batch is {micro}; it must divide the {local} completions of each of {processes} processes"
-        )
-    return EngineConfig(
-        output_dir=str(checkpoints),
-        max_steps=steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=local // micro,
-        num_generations=config.num_generations,
-        max_completion_length=config.max_new_tokens,
-        shuffle_dataset=False,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.lr_scheduler,
-        warmup_steps=config.warmup_steps,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        beta=config.beta,
-        epsilon=config.epsilon,
-        epsilon_high=config.epsilon_high or None,
-        loss_type=config.loss_type,
-        scale_rewards=config.scale_rewards,
-        # The published KL term is not weighted by the importance ratio.
-        use_bias_correction_kl=False,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        top_k=0,
-        bf16=config.bf16,
-        gradient_checkpointing=config.gradient_checkpointing,
-        seed=data.seed % 2**32,
-        save_strategy="steps",
-        save_steps=config.save_every,
-        save_total_limit=config.keep_checkpoints or None,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=config.device == "cpu" or not torch.accelerator.is_available(),
-        dataloader_pin_memory=False,
-        dataloader_num_workers=0,
-        **options,
-    )
-
-
-def _common_stops(data: TrainingSet) -> list[str]:
-    """vLLM takes one list of stop strings for a whole batch."""
-    found = {stop_strings(state, data.tokenizer, data.prompt_style) for state in data.states}
-    if len(found) > 1:
-        raise ConfigError(
-            f"generation is 'vllm', which needs the same stop strings for every problem, but there are {len(found)} "
-            "different lists; train on one problem set at a time, or set generation to 'engine'"
-        )
-    return list(found.pop())
-
-
-def _world_size() -> int:
-    from accelerate import PartialState
-
-    return int(PartialState().num_processes)
-
-
-def _lora(config: GRPOConfig) -> Any:
-    if not config.lora_rank:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
     )
 
 
