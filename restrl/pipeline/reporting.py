@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from restrl.artifacts import file_digest, read_jsonl
+from restrl.decoding.config import DecodeConfig
 from restrl.evaluation.results import EvaluationResult
 from restrl.pipeline.context import Context
 from restrl.pipeline.evaluating import METHOD_NAMES, read_evaluations
@@ -175,6 +176,12 @@ def _notes(context: Context) -> list[str]:
     layers = context.run.manifest.get("grading_layers")
     if layers is not None:
         notes.append("Programs were graded under these isolation layers: " + (", ".join(layers) or "none") + ".")
+    weight = context.recipe.section("decode", DecodeConfig).likelihood_weight
+    if weight:
+        notes.append(
+            f"best-of-n and VM-MCTS score a program by its value plus {weight:g} times the policy's mean log-probability "
+            "per token; the published method has the value alone (decode.likelihood_weight = 0)."
+        )
     if context.recipe.section("evaluate", EvaluateConfig).split == "validation":
         notes.append("These numbers are of the validation split: use them to choose settings, not as a final result.")
     return notes
