@@ -2,8 +2,9 @@
 
     python benchmarks/selection.py runs/starter --problems 60 --samples 30
 
-Prints, for every weight of the likelihood, how often a passing program is ranked above a failing one of the same problem,
-and the share of problems solved by the best-scored of the first n samples; beside chance, majority and the oracle.
+Prints, for every weight of the likelihood, how often a passing program is ranked above a failing one of the same
+problem, and the share of problems solved by the best-scored of the first n samples; beside chance, majority and the
+oracle.
 """
 
 from __future__ import annotations

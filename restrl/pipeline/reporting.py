@@ -50,7 +50,8 @@ def report(context: Context) -> tuple[str, dict[str, Any]]:
     out = context.run.path / "report"
     with context.run.stage("report"):
         write_report(data, out)
-    return f"{console_table(data)}\nreport: {out / 'report.html'}", json.loads((out / "results.json").read_text())
+    text = "\n".join([console_table(data), *data.notes, f"report: {out / 'report.html'}"])
+    return text, json.loads((out / "results.json").read_text())
 
 
 def collect(context: Context) -> ReportData:
@@ -179,8 +180,8 @@ def _notes(context: Context) -> list[str]:
     weight = context.recipe.section("decode", DecodeConfig).likelihood_weight
     if weight:
         notes.append(
-            f"best-of-n and VM-MCTS score a program by its value plus {weight:g} times the policy's mean log-probability "
-            "per token; the published method has the value alone (decode.likelihood_weight = 0)."
+            f"Decoders score a program by its value plus {weight:g} times the policy's mean log-probability "
+            "per token. The published method has the value alone: decode.likelihood_weight = 0."
         )
     if context.recipe.section("evaluate", EvaluateConfig).split == "validation":
         notes.append("These numbers are of the validation split: use them to choose settings, not as a final result.")
