@@ -11,6 +11,7 @@ from trl.trainer.grpo_config import GRPOConfig as EngineConfig
 from restrl.errors import ConfigError
 from restrl.grpo.config import GRPOConfig
 from restrl.grpo.rollout import TrainingSet
+from restrl.policy.model_dir import recompute_option
 from restrl.policy.prompting import stop_strings
 
 
@@ -64,7 +65,6 @@ def engine_config(config: GRPOConfig, data: TrainingSet, checkpoints: Path, step
         top_p=config.top_p,
         top_k=0,
         bf16=config.bf16,
-        gradient_checkpointing=config.gradient_checkpointing,
         seed=data.seed % 2**32,
         save_strategy="steps",
         save_steps=config.save_every,
@@ -76,6 +76,7 @@ def engine_config(config: GRPOConfig, data: TrainingSet, checkpoints: Path, step
         use_cpu=config.device == "cpu" or not torch.accelerator.is_available(),
         dataloader_pin_memory=False,
         dataloader_num_workers=0,
+        **recompute_option(EngineConfig, config.gradient_checkpointing),
         **options,
     )
 

@@ -1,8 +1,9 @@
-"""Checks on a model directory, and the choice of device and precision, before anything heavy is loaded."""
+"""Checks on a model directory, and the choice of device, precision and memory, before anything heavy is loaded."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,20 @@ def choose_dtype(dtype: str, device: str) -> torch.dtype:
     if dtype == "auto":
         return torch.float32 if device == "cpu" else torch.bfloat16
     return cast(torch.dtype, getattr(torch, dtype))
+
+
+def recompute_option(arguments: type, enabled: bool) -> dict[str, bool]:
+    """Returns the training argument that turns recomputing activations on or off, under the name the library gives it.
+
+    It is always said: a trainer may have it on by default.
+
+    Args:
+        arguments: The class of the training arguments: `transformers.TrainingArguments` or one derived from it.
+        enabled: Whether activations are recomputed in the backward pass.
+    """
+    known = {field.name for field in dataclasses.fields(arguments)}
+    # The second is the older name, which newer releases of the library warn about.
+    return {"activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing": enabled}
 
 
 @contextlib.contextmanager

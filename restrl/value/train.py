@@ -35,7 +35,7 @@ from transformers import (
 )
 
 from restrl.errors import ConfigError, EngineError
-from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer
+from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer, recompute_option
 from restrl.policy.prompting import resolve_style, warn_about_boundaries
 from restrl.types import Problem
 from restrl.value.calibration import ValueReport, evaluate_predictions
@@ -139,7 +139,6 @@ def _arguments(folder: Path, config: ValueConfig, seed: int) -> TrainingArgument
         warmup_steps=config.warmup_share,
         lr_scheduler_type="linear",
         max_grad_norm=config.max_grad_norm,
-        gradient_checkpointing=config.gradient_checkpointing,
         bf16=device != "cpu",
         use_cpu=device == "cpu",
         seed=seed % (1 << 31),
@@ -158,6 +157,7 @@ def _arguments(folder: Path, config: ValueConfig, seed: int) -> TrainingArgument
         remove_unused_columns=False,
         dataloader_pin_memory=device != "cpu",
         label_names=[],
+        **recompute_option(TrainingArguments, config.gradient_checkpointing),
     )
 
 
