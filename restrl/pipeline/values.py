@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,8 +49,13 @@ def collect(context: Context, tag: str) -> None:
 def train(context: Context, tag: str) -> None:
     """Trains the value model of a policy, starting from the policy's own weights."""
     name = f"values-{tag}/train"
-    if context.run.is_done(name):
-        return
+    if not context.run.is_done(name):
+        _train(context, tag, name)
+    # Only now is nothing of them needed; a kill before this line leaves them to the next run.
+    shutil.rmtree(context.run.path / f"values-{tag}/checkpoints", ignore_errors=True)
+
+
+def _train(context: Context, tag: str, name: str) -> None:
     path = context.run.need(f"values-{tag}/trajectories.jsonl", "collect-values")
     from restrl.value.train import train_value_model
 

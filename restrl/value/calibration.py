@@ -73,7 +73,7 @@ class ValueReport:
         num_problems: Validation problems.
         num_train_states: Training states.
         best_epoch: Epoch whose weights were kept.
-        model_dir: Where the model is.
+        model_dir: Where the model is, seen from the report's folder.
     """
 
     validation_mse: float

@@ -118,7 +118,7 @@ def train_value_model(
     report = replace(
         trainer.measure(),
         best_epoch=trainer.best_epoch(),
-        model_dir=str(output_dir / "model"),
+        model_dir="model",
         num_train_states=len(training.targets),
     )
     if trainer.is_world_process_zero():
