@@ -20,6 +20,7 @@ from tiny_models import make_model, make_problem, make_tokenizer, save_tiny_mode
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from restrl.errors import ArtifactError, ConfigError, EngineError, GraderError, ModelError
+from restrl.grpo import engine as engine_module
 from restrl.grpo import trainer as trainer_module
 from restrl.grpo.advantages import clipped_loss, group_advantages
 from restrl.grpo.config import GRPOConfig
@@ -81,7 +82,7 @@ def build(model_dir: Path, tmp_path: Path, config: GRPOConfig, states: Sequence[
         return policies[-1]
 
     rollout = EngineRollout(data, grader or CharGrader(), config, factory)
-    args = trainer_module._engine_config(config, data, tmp_path, 1)
+    args = engine_module.engine_config(config, data, tmp_path, 1)
     with trainer_module._quiet(), trainer_module._global_rng_kept():
         trainer = trainer_module._build_trainer(
             model_dir, data, config, args, rollout, trainer_module._StepLog(rollout, None, None)
@@ -467,8 +468,8 @@ def test_vllm_needs_one_list_of_stop_strings() -> None:
     tokenizer = make_tokenizer()
     states = [State(make_problem("a")), State(make_problem("b", stop_strings=("\nprint",)))]
     with pytest.raises(ConfigError, match="2 different lists"):
-        trainer_module._common_stops(TrainingSet(states, [0, 1], tokenizer, "auto", 0))
-    assert trainer_module._common_stops(TrainingSet(states[:1], [0], tokenizer, "auto", 0))[0] == "\n#"
+        engine_module._common_stops(TrainingSet(states, [0, 1], tokenizer, "auto", 0))
+    assert engine_module._common_stops(TrainingSet(states[:1], [0], tokenizer, "auto", 0))[0] == "\n#"
 
 
 def test_split_groups_are_an_error(bench: Bench) -> None:
