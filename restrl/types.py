@@ -164,6 +164,8 @@ class Completion:
         finish_reason: ``stop`` (end of sequence or a stop string) or ``length`` (cut off: *not* a finished program).
         num_tokens: Generated tokens, end-of-sequence token included.
         prompt_tokens: Tokens of the prompt.
+        reused_prompt_tokens: How many of them took no forward for this completion: another sample of the same state,
+            or a cache, had their keys and values.
         logprob: Sum of the log-probabilities of the generated tokens under the sampling distribution, if known.
         token_ids: The generated tokens, end-of-sequence token included, if known.
         trailing: Text that was generated after the stop symbol (empty for engines that stop there).
@@ -173,6 +175,7 @@ class Completion:
     finish_reason: FinishReason
     num_tokens: int = 0
     prompt_tokens: int = 0
+    reused_prompt_tokens: int = 0
     logprob: float | None = None
     token_ids: tuple[int, ...] | None = None
     trailing: str = ""

@@ -58,12 +58,14 @@ class SearchRun:
         tree: The search.
         index: Its place among the trees given.
         score_calls: Scoring rounds that it took part in.
+        value_tokens: Its share, by number of states, of the value model's tokens in those rounds.
         wall_s: Its share of the seconds of its rounds, by the number of its wants.
     """
 
     tree: SearchTree
     index: int
     score_calls: int = 0
+    value_tokens: float = 0.0
     wall_s: float = 0.0
     _wants: list[Want] = field(default_factory=list)
 
@@ -77,8 +79,12 @@ class SearchRun:
             requests=counts.requests,
             generated_tokens=counts.generated_tokens,
             prompt_tokens=counts.prompt_tokens,
+            reused_prompt_tokens=counts.reused_prompt_tokens,
             value_states=counts.scored_states,
+            repeated_scores=counts.repeated_scores,
             value_calls=self.score_calls,
+            value_tokens=self.value_tokens,
+            reused_suffixes=counts.reused_suffixes,
             wall_s=self.wall_s,
         )
 
@@ -174,6 +180,7 @@ def _round(
                 scores.append((run, want))
         run.score_calls += any(not isinstance(want, SampleWant) for want in run._wants)
     states = [want.state for _, want in scores]
+    tokens_before = scored_tokens(scorer)
     if pool is not None and samples and scores:
         future = pool.submit(checked_scores, scorer.score, states)
         try:
@@ -190,9 +197,18 @@ def _round(
             run.tree.tell_rewards({want.id: value})
     total = sum(len(run._wants) for run in runs)
     elapsed = time.perf_counter() - began
+    tokens_per_state = (scored_tokens(scorer) - tokens_before) / max(1, len(scores))
+    for run, _ in scores:
+        run.value_tokens += tokens_per_state
     for run in runs:
         run.wall_s += elapsed * len(run._wants) / max(1, total)
         run._wants = []
+
+
+def scored_tokens(scorer: object) -> int:
+    """Returns how many tokens a scorer or value model has taken so far: `tokens`, or `stats.tokens`, or nothing."""
+    source = getattr(scorer, "value_model", scorer)
+    return int(getattr(source, "tokens", getattr(getattr(source, "stats", None), "tokens", 0)))
 
 
 def _answer_samples(

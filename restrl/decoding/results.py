@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,9 +38,13 @@ class Ledger:
         cut_off: Completions that the token limit ended.
         requests: Sampling requests.
         generated_tokens: Tokens of the completions.
-        prompt_tokens: Prompt tokens, once per request.
-        value_states: States that the value model scored.
+        prompt_tokens: Prompt tokens that went through the policy.
+        reused_prompt_tokens: Prompt tokens whose keys and values another sample of the state, or a cache, had.
+        value_states: States that were scored.
+        repeated_scores: States that were wanted again and had their score: hits of the cache.
         value_calls: Scoring rounds that this problem took part in.
+        value_tokens: Tokens that went through the value model; a round's are shared by its states.
+        reused_suffixes: Rests of earlier completions that stood in for new samples.
         wall_s: This problem's share of the wall-clock seconds; not compared, since it is never the same twice.
     """
 
@@ -50,9 +54,29 @@ class Ledger:
     requests: int = 0
     generated_tokens: int = 0
     prompt_tokens: int = 0
+    reused_prompt_tokens: int = 0
     value_states: int = 0
+    repeated_scores: int = 0
     value_calls: int = 0
+    value_tokens: float = 0.0
+    reused_suffixes: int = 0
     wall_s: float = field(default=0.0, compare=False)
+
+    @staticmethod
+    def total(ledgers: Iterable[Ledger]) -> Ledger:
+        """Returns the sum over problems."""
+        rows = list(ledgers)
+        return Ledger(**{f.name: sum(getattr(row, f.name) for row in rows) for f in dataclasses.fields(Ledger)})
+
+    @property
+    def prompt_reuse(self) -> float:
+        """Share of the prompt tokens that took no forward, in [0, 1]."""
+        return self.reused_prompt_tokens / max(1, self.prompt_tokens + self.reused_prompt_tokens)
+
+    @property
+    def score_reuse(self) -> float:
+        """Share of the wanted scores that the cache had, in [0, 1]."""
+        return self.repeated_scores / max(1, self.value_states + self.repeated_scores)
 
 
 @dataclass(frozen=True, slots=True)

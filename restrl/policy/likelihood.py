@@ -42,6 +42,13 @@ class LikelihoodPrior:
             )
         self._value_model, self._policy, self._weight = value_model, policy, weight
         self._max_batch_tokens = max_batch_tokens
+        self._tokens_before = policy.stats.scored_tokens
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the value model and the policy took for scores, padding excluded."""
+        stats = getattr(self._value_model, "stats", None)
+        return int(getattr(stats, "tokens", 0)) + self._policy.stats.scored_tokens - self._tokens_before
 
     def score_states(self, states: Sequence[State]) -> list[float]:
         """Returns one score per state, in order."""
@@ -73,6 +80,7 @@ def mean_log_likelihoods(
         longest = len(waiting[-1])
         batch = waiting[-max(1, max_batch_tokens // longest) :]
         del waiting[-len(batch) :]
+        policy.stats.scored_tokens += sum(map(len, batch))
         for ids, mean in zip(batch, _forward(policy, batch, [rows[ids] for ids in batch]), strict=True):
             means[ids] = mean
     return [means[ids] for ids in keys]

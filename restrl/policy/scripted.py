@@ -107,6 +107,7 @@ class ScriptedPolicy:
             finish_reason="stop" if whole else "length",
             num_tokens=min(len(text) + 1, params.max_new_tokens) if whole else params.max_new_tokens,
             prompt_tokens=len(state.program),
+            reused_prompt_tokens=len(state.program) if index else 0,
         )
 
 

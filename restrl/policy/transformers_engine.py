@@ -43,6 +43,7 @@ class EngineStats:
         prompt_tokens_reused: Prompt tokens whose prefill another sample of the same state shared.
         generated_tokens: Tokens of all completions, end-of-sequence tokens included.
         completions: Completions returned.
+        scored_tokens: Tokens of given code whose probabilities were asked for, prompts included.
         seconds: Wall time in `sample`.
     """
 
@@ -50,6 +51,7 @@ class EngineStats:
     prompt_tokens_reused: int = 0
     generated_tokens: int = 0
     completions: int = 0
+    scored_tokens: int = 0
     seconds: float = 0.0
 
     def reset(self) -> None:
@@ -188,8 +190,11 @@ class TransformersPolicy:
                 prefilled = run(self.model, rows, params, self._eos_ids, self._pad_id)
                 self.stats.prompt_tokens_prefilled += prefilled
                 self.stats.prompt_tokens_reused += sum(len(row.prompt_ids) for row in rows) - prefilled
+                seen: set[tuple[int, ...]] = set()
                 for slot, row in zip(slots, rows, strict=True):
-                    results[slot.request][slot.sample] = self._completion(row)
+                    reused = len(row.prompt_ids) if row.prompt_ids in seen else 0
+                    seen.add(row.prompt_ids)
+                    results[slot.request][slot.sample] = self._completion(row, reused)
         self.stats.seconds += time.perf_counter() - began
         return [[completion for completion in result if completion is not None] for result in results]
 
@@ -235,7 +240,7 @@ class TransformersPolicy:
         checker = StopChecker(self._detokenizer, prompt, request.state.code, stops)
         return Row(prompt, budget, uniforms(request.seed, sample, params.max_new_tokens), checker)
 
-    def _completion(self, row: Row) -> Completion:
+    def _completion(self, row: Row, reused_prompt_tokens: int) -> Completion:
         if not math.isfinite(row.logprob):
             raise EngineError(
                 f"the model gave logits that are not finite (log-probability {row.logprob}); "
@@ -250,6 +255,7 @@ class TransformersPolicy:
             finish_reason="stop" if row.stopped or cut is not None else "length",
             num_tokens=len(row.tokens),
             prompt_tokens=len(row.prompt_ids),
+            reused_prompt_tokens=reused_prompt_tokens,
             logprob=row.logprob,
             token_ids=tuple(row.tokens),
         )

@@ -84,7 +84,8 @@ class SearchTree:
         self._outstanding: dict[int, Want] = {}
         self._answers: dict[int, list[Completion] | float] = {}
         self._score_keys: dict[int, StateKey] = {}
-        self._requests = self._prompt_tokens = self._repeated = self._reused = self._re_expansions = 0
+        self._requests = self._prompt_tokens = self._reused_prompt_tokens = 0
+        self._repeated = self._reused = self._re_expansions = 0
         self._advance()
 
     @property
@@ -151,6 +152,7 @@ class SearchTree:
             requests=self._requests,
             generated_tokens=sum(draw.num_tokens for draw in self.draws),
             prompt_tokens=self._prompt_tokens,
+            reused_prompt_tokens=self._reused_prompt_tokens,
             scored_states=len(self._scores),
             repeated_scores=self._repeated,
             reused_suffixes=self._reused,
@@ -231,7 +233,8 @@ class SearchTree:
             completions = self._answers.pop(expansion.want_id)
             assert isinstance(completions, list)
             node = expansion.node
-            self._prompt_tokens += max(completion.prompt_tokens for completion in completions)
+            self._reused_prompt_tokens += sum(completion.reused_prompt_tokens for completion in completions)
+            self._prompt_tokens += sum(c.prompt_tokens - c.reused_prompt_tokens for c in completions)
             for completion in completions:
                 draw = Draw(
                     index=len(self.draws),

@@ -157,7 +157,8 @@ class TreeStatistics:
         cut_off: Completions that the token limit ended.
         requests: Sampling requests.
         generated_tokens: Tokens of the completions.
-        prompt_tokens: Prompt tokens, once per request.
+        prompt_tokens: Prompt tokens that went through the policy.
+        reused_prompt_tokens: Prompt tokens that took no forward.
         scored_states: States that were scored (values or rewards), each once.
         repeated_scores: Scores that were needed again and taken from the tree's memory.
         reused_suffixes: Times that the rest of an earlier completion stood in for a new one.
@@ -173,6 +174,7 @@ class TreeStatistics:
     requests: int
     generated_tokens: int
     prompt_tokens: int
+    reused_prompt_tokens: int
     scored_states: int
     repeated_scores: int
     reused_suffixes: int

@@ -3,6 +3,7 @@
 import pytest
 
 from restrl.decoding.driver import RewardScorer, ValueScorer, iter_searches, run_searches, sample_in_batches
+from restrl.decoding.results import Ledger
 from restrl.errors import EngineError, GraderError
 from restrl.policy.scripted import ScriptedPolicy
 from restrl.search import SearchConfig, SearchTree
@@ -120,3 +121,27 @@ def test_a_search_of_nothing():
         trees(PROBLEMS[:1], config=SearchConfig(budget=0)), policy(), ValueScorer(Values()), SamplingParams()
     )
     assert run.tree.done and run.ledger().completions == 0
+
+
+def test_a_ledger_adds_up_and_knows_its_reuse():
+    one = Ledger(completions=5, prompt_tokens=10, reused_prompt_tokens=40, value_states=3, repeated_scores=1)
+    two = Ledger(completions=2, prompt_tokens=6, reused_prompt_tokens=4, value_tokens=2.5, wall_s=1.0)
+    total = Ledger.total([one, two])
+    assert (total.completions, total.prompt_tokens, total.value_tokens, total.wall_s) == (7, 16, 2.5, 1.0)
+    assert one.prompt_reuse == 0.8 and one.score_reuse == 0.25
+    assert Ledger().prompt_reuse == Ledger().score_reuse == 0.0
+
+
+def test_value_tokens_are_shared_by_the_states_of_a_round():
+    class Counting(Values):
+        tokens = 0
+
+        def score_states(self, states):
+            self.tokens += 7 * len(states)
+            return super().score_states(states)
+
+    model = Counting()
+    ledgers = [run.ledger() for run in run_searches(trees(), policy(), ValueScorer(model), SamplingParams())]
+    assert sum(item.value_tokens for item in ledgers) == pytest.approx(model.tokens)
+    assert all(item.value_tokens == pytest.approx(7 * item.value_states) for item in ledgers)
+    assert all(0 < item.prompt_tokens < item.reused_prompt_tokens for item in ledgers)
