@@ -5,6 +5,7 @@ Pure: the standard library and numpy; whoever drives a search does the sampling 
 
 from restrl.search.config import SearchConfig
 from restrl.search.mcts import SearchTree
+from restrl.search.saved import SavedDraw, SavedNode, SavedTree, tree_to_record
 from restrl.search.tree import Draw, Node, TreeStatistics
 from restrl.search.uct import uct_scores
 from restrl.search.wants import RewardWant, SampleWant, ValueWant, Want
@@ -14,10 +15,14 @@ __all__ = [
     "Node",
     "RewardWant",
     "SampleWant",
+    "SavedDraw",
+    "SavedNode",
+    "SavedTree",
     "SearchConfig",
     "SearchTree",
     "TreeStatistics",
     "ValueWant",
     "Want",
+    "tree_to_record",
     "uct_scores",
 ]

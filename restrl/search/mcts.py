@@ -55,6 +55,7 @@ class SearchTree:
         root: The root node.
         config: The settings.
         draws: The completions in the order of sampling.
+        seed: The seed.
     """
 
     def __init__(self, root: State, config: SearchConfig, seed: int) -> None:
@@ -73,7 +74,7 @@ class SearchTree:
         self.config = config
         self.root = Node(root, None, 0)
         self.draws: list[Draw] = []
-        self._seed = seed
+        self.seed = seed
         self._nodes = [self.root]
         self._scores: dict[StateKey, float] = {}
         self._round: list[_Expansion] = []
@@ -220,7 +221,7 @@ class SearchTree:
             expansion = _Expansion(node, n, None)
             if n:
                 expansion.want_id = self._want_id()
-                seed = derive_seed(self._seed, "search", node.state.problem.id, node.state.code, node.draws)
+                seed = derive_seed(self.seed, "search", node.state.problem.id, node.state.code, node.draws)
                 self._queue.append(SampleWant(expansion.want_id, node.state, n, seed))
                 self._requests += 1
             self._round.append(expansion)
@@ -311,7 +312,7 @@ class SearchTree:
         child = node.children.get(key)
         if child is None:
             child = Node(State(node.state.problem, *key), node, len(self._nodes))
-            child.prior = self._scores.get(key) if self.config.source == "values" else None
+            child.scored_value = self._scores.get(key) if self.config.source == "values" else None
             self._nodes.append(child)
             node.children[key] = child
         if self.config.backup == "children":

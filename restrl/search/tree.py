@@ -68,7 +68,8 @@ class Node:
         expanded: Completions have been turned into children here.
         busy: Its expansion is under way.
         pruned: Not selectable: the parent has enough better children.
-        prior: The value model's value of the state, if it was asked.
+        scored_value: The value model's value of the state, if it was asked.
+        line_prior: Probability of the last action at the parent, where the search uses it.
     """
 
     state: State
@@ -85,7 +86,8 @@ class Node:
     expanded: bool = False
     busy: bool = False
     pruned: bool = False
-    prior: float | None = None
+    scored_value: float | None = None
+    line_prior: float | None = None
 
     @property
     def value(self) -> float:
