@@ -169,6 +169,10 @@ class Completion:
         logprob: Sum of the log-probabilities of the generated tokens under the sampling distribution, if known.
         token_ids: The generated tokens, end-of-sequence token included, if known.
         trailing: Text that was generated after the stop symbol (empty for engines that stop there).
+        token_logprobs: Log-probability of every generated token under the sampling distribution, the end-of-sequence
+            token included, if known: what ``logprob`` sums up.
+        token_ends: How many characters of ``text`` stand when each generated token is there, one number per entry of
+            ``token_logprobs``, ascending, at most ``len(text)``: it places a token in its line. If known.
     """
 
     text: str
@@ -179,6 +183,8 @@ class Completion:
     logprob: float | None = None
     token_ids: tuple[int, ...] | None = None
     trailing: str = ""
+    token_logprobs: tuple[float, ...] | None = None
+    token_ends: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
