@@ -11,6 +11,7 @@ from typing import Protocol
 
 from restrl.decoding.best_of_n import decode_best_of_n
 from restrl.decoding.config import DecodeConfig
+from restrl.decoding.driver import SearchRun
 from restrl.decoding.mcts import decode_mcts
 from restrl.decoding.results import Candidate, Decoded, Ledger, best_answers
 from restrl.decoding.sample import decode_sample
@@ -20,14 +21,19 @@ from restrl.types import Policy, Problem, SamplingParams, ValueModel
 __all__ = [
     "DECODERS",
     "INDEPENDENT",
+    "SEARCHES",
     "Candidate",
     "DecodeConfig",
     "Decoded",
     "Decoder",
+    "Layer",
     "Ledger",
     "best_answers",
     "decode",
 ]
+
+Layer = Callable[[Policy, ValueModel | None], tuple[Policy, ValueModel | None]]
+"""Stands between a decoder and its models, to watch them or to remember their answers."""
 
 
 class Decoder(Protocol):
@@ -55,6 +61,9 @@ DECODERS: dict[str, Decoder] = {
     "orm_mcts": decode_mcts,
 }
 
+SEARCHES = frozenset({"vm_mcts", "orm_mcts"})
+"""Decoders that grow one tree per problem and show it after every round."""
+
 INDEPENDENT = frozenset({"sample", "best_of_n"})
 """Decoders whose candidates are independent samples, for which pass@k is defined."""
 
@@ -69,6 +78,8 @@ def decode(
     *,
     params: SamplingParams | None = None,
     on_progress: Callable[[int], None] | None = None,
+    on_round: Callable[[Sequence[SearchRun]], None] | None = None,
+    layer: Layer | None = None,
 ) -> list[Decoded]:
     """Decodes problems by a method of `DECODERS`; a hyphen in the name is as good as an underscore.
 
@@ -81,6 +92,8 @@ def decode(
         seed: Seed of everything random.
         params: How to sample.
         on_progress: Called with the number of problems that have become done.
+        on_round: Called after every round with the searches under way (`SEARCHES` only), for watching.
+        layer: Stands between the decoder and its models: from the two models to the two that the decoder calls.
 
     Raises:
         ConfigError: The method is unknown, or needs a value model and has none.
@@ -94,4 +107,10 @@ def decode(
         from restrl.policy.likelihood import LikelihoodPrior
 
         value_model = LikelihoodPrior(value_model, policy, config.likelihood_weight)
+    if layer is not None:
+        policy, value_model = layer(policy, value_model)
+    if on_round is not None and name in SEARCHES:
+        return decode_mcts(
+            problems, policy, value_model, config, seed, params=params, on_progress=on_progress, on_round=on_round
+        )
     return DECODERS[name](problems, policy, value_model, config, seed, params=params, on_progress=on_progress)

@@ -99,10 +99,19 @@ def run_searches(
     max_batch: int = 0,
     overlap: bool = False,
     on_progress: Callable[[int], None] | None = None,
+    on_round: Callable[[Sequence[SearchRun]], None] | None = None,
 ) -> list[SearchRun]:
     """Runs searches to the end and returns them in the order given; see `iter_searches`."""
     runs = iter_searches(
-        trees, policy, scorer, params, window=window, max_batch=max_batch, overlap=overlap, on_progress=on_progress
+        trees,
+        policy,
+        scorer,
+        params,
+        window=window,
+        max_batch=max_batch,
+        overlap=overlap,
+        on_progress=on_progress,
+        on_round=on_round,
     )
     return sorted(runs, key=lambda run: run.index)
 
@@ -117,6 +126,7 @@ def iter_searches(
     max_batch: int = 0,
     overlap: bool = False,
     on_progress: Callable[[int], None] | None = None,
+    on_round: Callable[[Sequence[SearchRun]], None] | None = None,
 ) -> Iterator[SearchRun]:
     """Runs searches and yields each as soon as it is done.
 
@@ -130,6 +140,7 @@ def iter_searches(
         overlap: Score in a second thread while the policy samples; half of the searches start a round later, so that
             both have something to do. The results are the same.
         on_progress: Called with the number of searches that have become done, whenever some have.
+        on_round: Called after every round with the searches that took part, for watching only.
 
     Raises:
         EngineError: The policy or the scorer answered with the wrong number of results, or with a number that is not
@@ -152,6 +163,8 @@ def iter_searches(
             if not active:
                 return
             _round(active, policy, scorer, params, max_batch, pool if overlap else None)
+            if on_round is not None:
+                on_round(active)
             finished = [run for run in active if run.tree.done]
             active = [run for run in active if not run.tree.done]
             if finished and on_progress is not None:

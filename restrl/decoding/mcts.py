@@ -22,6 +22,7 @@ def decode_mcts(
     *,
     params: SamplingParams | None = None,
     on_progress: Callable[[int], None] | None = None,
+    on_round: Callable[[Sequence[SearchRun]], None] | None = None,
 ) -> list[Decoded]:
     """Searches every problem with ``config.budget`` completions and answers with the best-scored finished program.
 
@@ -46,6 +47,7 @@ def decode_mcts(
         window=config.window,
         overlap=config.overlap,
         on_progress=on_progress,
+        on_round=on_round,
     ):
         decoded[run.index] = decoded_from(run)
     return [decoded[index] for index in range(len(problems))]

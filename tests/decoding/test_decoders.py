@@ -205,3 +205,30 @@ def test_best_answers_against_brute_force(scores):
     for budget, answer in enumerate(best_answers(candidates), 1):
         finished = [score for score in scores[:budget] if score is not None]
         assert answer == (scores.index(max(finished)) if finished else 0)
+
+
+def test_a_layer_stands_between_the_decoder_and_its_models():
+    seen = []
+
+    class Doubled:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def score_states(self, states):
+            seen.append(len(states))
+            return [2 * value for value in self.inner.score_states(states)]
+
+    plain = run("vm_mcts")[0]
+    layered = decode(
+        "vm_mcts",
+        PROBLEMS[:5],
+        policy(),
+        HashedValues(),
+        DecodeConfig(budget=23, c=0.0),
+        0,
+        params=SamplingParams(max_new_tokens=100),
+        layer=lambda engine, values: (engine, Doubled(values)),
+    )
+    assert seen and sum(seen) == sum(item.ledger.value_states for item in layered)
+    assert max(candidate.score for candidate in layered[0].candidates if candidate.finished) <= 2.0
+    assert plain[0].candidates[0].score * 2 == layered[0].candidates[0].score

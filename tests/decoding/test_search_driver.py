@@ -145,3 +145,18 @@ def test_value_tokens_are_shared_by_the_states_of_a_round():
     assert sum(item.value_tokens for item in ledgers) == pytest.approx(model.tokens)
     assert all(item.value_tokens == pytest.approx(7 * item.value_states) for item in ledgers)
     assert all(0 < item.prompt_tokens < item.reused_prompt_tokens for item in ledgers)
+
+
+def test_every_round_shows_the_searches_that_took_part_and_each_of_them_done_once():
+    rounds = []
+
+    def on_round(runs):
+        rounds.append([(run.index, run.tree.done, run.tree.statistics().completions) for run in runs])
+
+    watched = run_searches(trees(), policy(), ValueScorer(Values()), SamplingParams(), window=4, on_round=on_round)
+    assert programs(watched) == programs(run_searches(trees(), policy(), ValueScorer(Values()), SamplingParams()))
+    assert max(map(len, rounds)) == 4
+    assert sorted(index for shown in rounds for index, done, _ in shown if done) == list(range(30))
+    for index in range(30):
+        counts = [count for shown in rounds for place, _, count in shown if place == index]
+        assert counts == sorted(counts) and counts[-1] == 20
