@@ -52,6 +52,14 @@ def build_parser() -> argparse.ArgumentParser:
         stage = commands.add_parser(name, help=text, description=about)
         _recipe_arguments(stage)
         stage.set_defaults(handler=_run, stage=name)
+        if name == "train-value":
+            stage.add_argument(
+                "--kind",
+                choices=("vm", "orm", "prm"),
+                default="vm",
+                help="a value model, or an outcome or process reward model from the same programs, which gets a folder "
+                "of its own (default: vm)",
+            )
         if name == "evaluate":
             _suite_arguments(stage)
             stage.set_defaults(handler=_evaluate)
@@ -122,6 +130,7 @@ def _add_tools(commands: Any) -> None:
     )
     grade.add_argument("--out", required=True, type=Path, help="JSONL with one record per sample")
     grade.add_argument("--require", default="", help="isolation layers that must be in force, separated by commas")
+    grade.add_argument("--python", default="", metavar="EXE", help=problem_commands.PYTHON_HELP)
     grade.add_argument("--count", type=int, default=0, help="problems to take from a generated set (0 = its default)")
     grade.add_argument("--json", action="store_true", help="print the summary as JSON")
     grade.add_argument("--quiet", action="store_true", help="no progress")
@@ -180,7 +189,7 @@ def _run(args: argparse.Namespace) -> int:
         open_run(out, recipe.to_dict(), recipe.to_toml(), recipe.name) as run,
         pipeline.Pipeline(run, recipe, progress) as stages,
     ):
-        result = stages.run(args.stage)
+        result = stages.run(args.stage, getattr(args, "kind", "vm"))
     if args.json:
         print(json.dumps(result.data, ensure_ascii=False))
     else:

@@ -20,6 +20,7 @@ from restrl.pipeline.context import Context, load_problem_sets, policy_path
 from restrl.policy import PolicyConfig
 from restrl.progress import Progress
 from restrl.stages import RunConfig
+from restrl.value.kinds import ValueKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,13 @@ class Pipeline:
     ) -> None:
         self.context.close()
 
-    def run(self, stage: str | None = None) -> Result:
-        """Runs one kind of stage (for every iteration or policy that it has), or the whole loop."""
+    def run(self, stage: str | None = None, kind: ValueKind = "vm") -> Result:
+        """Runs one kind of stage (for every iteration or policy that it has), or the whole loop.
+
+        Args:
+            stage: A stage's name; None is the whole loop.
+            kind: What stage ``train-value`` trains; see `restrl.value.kinds`.
+        """
         context = self.context
         iterations = range(1, context.recipe.section("run", RunConfig).iterations + 1)
         tags = values.tags(context)
@@ -75,7 +81,7 @@ class Pipeline:
             if stage in (None, "collect-values"):
                 values.collect(context, tag)
             if stage in (None, "train-value"):
-                values.train(context, tag)
+                values.train(context, tag, kind)
         if stage in (None, "evaluate"):
             evaluating.evaluate(context)
         if stage in (None, "report"):

@@ -13,6 +13,7 @@ from restrl.stages import EvaluateConfig
 from restrl.types import Problem
 from restrl.value.collect import CollectConfig, collect_values
 from restrl.value.config import ValueConfig
+from restrl.value.kinds import LONG_NAMES, ValueKind
 from restrl.value.targets import Trajectory
 
 
@@ -46,16 +47,27 @@ def collect(context: Context, tag: str) -> None:
         context.progress.finish()
 
 
-def train(context: Context, tag: str) -> None:
-    """Trains the value model of a policy, starting from the policy's own weights."""
-    name = f"values-{tag}/train"
+def folder(tag: str, kind: ValueKind = "vm") -> str:
+    """Returns the folder of a scorer of programs, below the run directory."""
+    return f"values-{tag}" if kind == "vm" else f"values-{tag}-{kind}"
+
+
+def train(context: Context, tag: str, kind: ValueKind = "vm") -> None:
+    """Trains the value model of a policy, starting from the policy's own weights.
+
+    Args:
+        context: The run.
+        tag: Which policy.
+        kind: Another kind learns from the same collected programs, into a folder of its own.
+    """
+    name = f"{folder(tag, kind)}/train"
     if not context.run.is_done(name):
-        _train(context, tag, name)
+        _train(context, tag, kind, name)
     # Only now is nothing of them needed; a kill before this line leaves them to the next run.
-    shutil.rmtree(context.run.path / f"values-{tag}/checkpoints", ignore_errors=True)
+    shutil.rmtree(context.run.path / folder(tag, kind) / "checkpoints", ignore_errors=True)
 
 
-def _train(context: Context, tag: str, name: str) -> None:
+def _train(context: Context, tag: str, kind: ValueKind, name: str) -> None:
     path = context.run.need(f"values-{tag}/trajectories.jsonl", "collect-values")
     from restrl.value.train import train_value_model
 
@@ -66,7 +78,7 @@ def _train(context: Context, tag: str, name: str) -> None:
     def on_log(metrics: Mapping[str, float]) -> None:
         nonlocal done
         if "total_steps" in metrics:
-            context.progress.start(f"{tag} policy: train the value model", int(metrics["total_steps"]))
+            context.progress.start(f"{tag} policy: train the {LONG_NAMES[kind]}", int(metrics["total_steps"]))
         elif "loss" in metrics:
             context.progress.advance(int(metrics["step"]) - done, loss=metrics["loss"])
             done = int(metrics["step"])
@@ -77,13 +89,14 @@ def _train(context: Context, tag: str, name: str) -> None:
             trajectories,
             context.problems.training,
             context.recipe.section("value", ValueConfig),
-            context.run.path / f"values-{tag}",
+            context.run.path / folder(tag, kind),
             derive_seed(context.seed, "value", tag) % (1 << 31),
             context.policy_config.prompt_style,
             on_log,
+            kind=kind,
         )
         context.progress.finish()
         context.progress.note(
-            f"{tag} policy: value model's validation error {report.validation_mse:.4f}, "
+            f"{tag} policy: {LONG_NAMES[kind]}'s validation error {report.validation_mse:.4f}, "
             f"{report.baseline_mse:.4f} for the mean alone"
         )

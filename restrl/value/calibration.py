@@ -73,6 +73,7 @@ class ValueReport:
         num_problems: Validation problems.
         num_train_states: Training states.
         best_epoch: Epoch whose weights were kept.
+        kind: What was learned: ``vm``, ``orm`` or ``prm``; the targets are those of the kind.
         model_dir: Where the model is, seen from the report's folder.
     """
 
@@ -91,6 +92,7 @@ class ValueReport:
     num_problems: int
     num_train_states: int = 0
     best_epoch: int = 0
+    kind: str = "vm"
     model_dir: str = ""
 
     def to_json(self) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from restrl.settings import setting
+from restrl.value.kinds import ValueKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +21,17 @@ class ValueConfig:
     accumulation: int = setting(1, "forwards per optimizer step", low=1)
     max_grad_norm: float = setting(1.0, "gradient clipping", above=0.0)
     loss: str = setting(
-        "mse",
-        "mse: (V - v)^2; bce: cross-entropy with the target as a soft label, V = sigmoid of the output",
-        choices=("mse", "bce"),
+        "auto",
+        "mse: (V - v)^2; bce: cross-entropy with the target as a soft label, V = sigmoid of the output; "
+        "auto: bce for a process reward model, else mse",
+        choices=("auto", "mse", "bce"),
         paper="mse",
+    )
+    step_label: Literal["hard", "soft"] = setting(
+        "hard",
+        "a process reward model's label of a line: 1 if any collected completion through it is fully right, else 0; or "
+        "the mean reward of the policy's completions from there",
+        choices=("hard", "soft"),
     )
     head_init: str = setting(
         "ridge",
@@ -33,3 +42,9 @@ class ValueConfig:
     validation_share: float = setting(0.1, "share of the problems kept for validation", above=0.0, high=0.5)
     device: str = setting("auto", "auto, cpu or cuda")
     gradient_checkpointing: bool = setting(False, "recompute activations in the backward pass: less memory, slower")
+
+    def for_kind(self, kind: ValueKind) -> ValueConfig:
+        """Returns the settings with the loss that ``auto`` means for a kind of scorer."""
+        if self.loss != "auto":
+            return self
+        return replace(self, loss="bce" if kind == "prm" else "mse")

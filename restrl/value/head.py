@@ -11,12 +11,15 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from restrl.policy.model_dir import load_error, quiet
 from restrl.value.config import ValueConfig
 from restrl.value.data import ValueData
+from restrl.value.kinds import ValueKind
 from restrl.value.model import META_KEY, check_value_head, features
 
 _RIDGE_STATES = 20_000
 
 
-def load_untrained(path: Path, tokenizer: PreTrainedTokenizerBase, config: ValueConfig, style: str) -> PreTrainedModel:
+def load_untrained(
+    path: Path, tokenizer: PreTrainedTokenizerBase, config: ValueConfig, style: str, kind: ValueKind = "vm"
+) -> PreTrainedModel:
     """The policy's backbone with one scalar output at zero."""
     try:
         with quiet():
@@ -34,7 +37,7 @@ def load_untrained(path: Path, tokenizer: PreTrainedTokenizerBase, config: Value
         cast(torch.nn.Linear, model.score).weight.zero_()
     text_config = model.config.get_text_config(decoder=True)
     text_config.pad_token_id = choose_pad_id(tokenizer)
-    setattr(model.config, META_KEY, {"output": _output_of(config), "prompt_style": style})
+    setattr(model.config, META_KEY, {"kind": kind, "output": _output_of(config), "prompt_style": style})
     return model
 
 

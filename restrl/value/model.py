@@ -2,7 +2,7 @@
 
 It is saved as a sequence-classification model with one label, in the standard layout, so that anything can load it; the
 value of a state is the model's output at the state's last token. ``config.json`` holds in addition ``restrl_value``:
-how the output becomes a value, and the prompt style of the training.
+how the output becomes a value, what kind of scorer it is, and the prompt style of the training.
 
 Shapes: B rows, T tokens, D hidden size.
 """
@@ -57,6 +57,7 @@ class TrainedValueModel:
         clamp: Values outside [0, 1], which a squared-error model may give, are moved to the nearest end.
 
     Attributes:
+        kind: What it has learned: ``vm``, ``orm`` or ``prm`` (see `restrl.value.kinds`).
         stats: Counters.
 
     Raises:
@@ -127,6 +128,7 @@ class TrainedValueModel:
         self.prompt_style = resolve_style(tokenizer, style)
         self.max_batch_tokens = max_batch_tokens
         self.stats = ValueStats()
+        self.kind = str(meta.get("kind", "vm"))
         self._output = str(meta.get("output", "identity"))
         self._clamp = clamp
 

@@ -43,6 +43,7 @@ from restrl.value.config import ValueConfig
 from restrl.value.data import Batches, ValueData, encode_trajectories, predictions, split_problems, unwrap
 from restrl.value.encoding import ValueSequence
 from restrl.value.head import choose_pad_id, fit_head, load_untrained
+from restrl.value.kinds import LONG_NAMES, ValueKind, check_kind, trajectories_of_kind
 from restrl.value.model import outputs
 from restrl.value.targets import Trajectory
 
@@ -60,11 +61,14 @@ def train_value_model(
     seed: int,
     prompt_style: str = "auto",
     on_log: OnLog | None = None,
+    *,
+    kind: ValueKind = "vm",
 ) -> ValueReport:
-    """Trains a value model and measures it on problems that it has not seen.
+    """Trains a value model, or an outcome or process reward model, and measures it on problems that it has not seen.
 
-    Writes ``model/`` (with the tokenizer) and ``report.json`` into ``output_dir``, and checkpoints on its way: called
-    again after a kill, it goes on from the last epoch.
+    Whatever the kind, the same trajectories and the same seed hold out the same problems. Writes ``model/`` (with the
+    tokenizer) and ``report.json`` into ``output_dir``, and checkpoints on its way: called again after a kill, it goes
+    on from the last epoch.
 
     Args:
         init_model: The policy whose values these are.
@@ -75,27 +79,32 @@ def train_value_model(
         seed: Fixes the split, the order of the batches and dropout.
         prompt_style: ``auto``, ``plain`` or ``chat``; the same as the policy's.
         on_log: Called with ``total_steps`` first, then with the metrics of every step and epoch.
+        kind: What is learned, see `restrl.value.kinds`; the model's configuration carries it.
 
     Raises:
         ModelError: The policy cannot be used.
-        ConfigError: There are fewer than two problems to split.
+        ConfigError: There are fewer than two problems to split, no targets of this kind, or no such kind.
         ProblemError: A trajectory names a problem that is not given.
         EngineError: The loss is not finite.
     """
+    config = config.for_kind(check_kind(kind))
     tokenizer = load_tokenizer(check_model_dir(Path(init_model)))
     style = resolve_style(tokenizer, prompt_style)
     warn_about_boundaries(tokenizer)
     held_out = split_problems({trajectory.problem_id for trajectory in trajectories}, config.validation_share, seed)
-    model = load_untrained(Path(init_model), tokenizer, config, style)
+    model = load_untrained(Path(init_model), tokenizer, config, style, kind)
+    targeted = trajectories_of_kind(trajectories, kind, config.step_label)
     training, validation = (
         encode_trajectories(side, problems, config, tokenizer, style, model)
         for side in (
-            [trajectory for trajectory in trajectories if trajectory.problem_id not in held_out],
-            [trajectory for trajectory in trajectories if trajectory.problem_id in held_out],
+            [trajectory for trajectory in targeted if trajectory.problem_id not in held_out],
+            [trajectory for trajectory in targeted if trajectory.problem_id in held_out],
         )
     )
     if not training.targets or not validation.targets:
-        raise ConfigError("no value targets are left to train or validate on; collect values on more problems")
+        raise ConfigError(
+            f"no targets are left to train or validate a {LONG_NAMES[kind]} on; collect values on more problems"
+        )
     train_mean = float(np.average([t.value for t in training.targets], weights=[t.weight for t in training.targets]))
     checkpoints = output_dir / "checkpoints"
     # Evaluation keeps no activations for a backward pass, so its batches can be larger.
@@ -118,6 +127,7 @@ def train_value_model(
     report = replace(
         trainer.measure(),
         best_epoch=trainer.best_epoch(),
+        kind=kind,
         model_dir="model",
         num_train_states=len(training.targets),
     )
