@@ -130,6 +130,7 @@ def _add_tools(commands: Any) -> None:
     )
     grade.add_argument("--out", required=True, type=Path, help="JSONL with one record per sample")
     grade.add_argument("--require", default="", help="isolation layers that must be in force, separated by commas")
+    grade.add_argument("--python", default="", metavar="EXE", help=problem_commands.PYTHON_HELP)
     grade.add_argument("--count", type=int, default=0, help="problems to take from a generated set (0 = its default)")
     grade.add_argument("--json", action="store_true", help="print the summary as JSON")
     grade.add_argument("--quiet", action="store_true", help="no progress")

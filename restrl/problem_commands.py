@@ -25,6 +25,8 @@ and mutants of the canonical solution) to find tests that nothing fails; looks f
 other. Exit code 0: nothing wrong; 1: something is; 2: the input cannot be read. Problems without a canonical solution,
 and those that this machine cannot grade, are counted and are no fault."""
 
+PYTHON_HELP = "interpreter that runs the programs, with the packages that their tests need (default: this one)"
+
 
 def add_parser(commands: Any, parser_class: type[argparse.ArgumentParser]) -> None:
     """Adds the command with its actions."""
@@ -46,6 +48,7 @@ def add_parser(commands: Any, parser_class: type[argparse.ArgumentParser]) -> No
         help="run wrong programs to find tests that nothing fails (default: for .jsonl files and generated sets)",
     )
     validate.add_argument("--mutants", type=int, default=6, metavar="N", help="mutants per problem (default: 6)")
+    validate.add_argument("--python", default="", metavar="EXE", help=PYTHON_HELP)
     overlap = actions.add_parser("overlap", help="near-duplicates between two sets")
     overlap.add_argument("first", metavar="A", help="a set or a file")
     overlap.add_argument("second", metavar="B", help="another, or the same for duplicates within it")
@@ -116,7 +119,7 @@ def _validate(args: argparse.Namespace) -> int:
     progress = console_progress(args.quiet)
     done: list[SetSurvey] = []
     stopped: list[str] = []
-    with SandboxGrader(GradingConfig()) as grader:
+    with SandboxGrader(GradingConfig(python=args.python)) as grader:
         for spec in specs:
             own = spec.startswith("starter") or (spec.endswith(".jsonl") and "@" not in spec)
             options = SurveyOptions(

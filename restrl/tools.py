@@ -136,7 +136,7 @@ def grade(args: argparse.Namespace) -> int:
         progress.advance(done - (shown[-1] if shown else 0))
         shown.append(done)
 
-    with SandboxGrader(GradingConfig(require=require)) as grader:
+    with SandboxGrader(GradingConfig(require=require, python=args.python)) as grader:
         everything = grade_samples(problems, args.samples, args.out, grader, on_progress)
     progress.finish()
     records = [record for record in everything if record["reward"] is not None]

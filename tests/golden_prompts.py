@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from restrl.problems.jsonl import problem_from_line
+from restrl.problems.livecodebench_example import with_example
 from restrl.types import Problem, State
 
 GOLDEN = Path(__file__).parent / "policy" / "golden"
@@ -177,6 +178,8 @@ def problems() -> dict[str, Problem]:
             problem = loader.to_problem(record, where, "complete")
         else:
             problem = getattr(loader, function)(record, where)
+        if module == "livecodebench":
+            (problem,) = with_example(iter([problem]), folder="")
         assert isinstance(problem, Problem), problem
         made[name] = problem
     return made

@@ -1,6 +1,7 @@
 """LiveCodeBench (arXiv 2403.07974), code generation: contest problems with public and private tests; pass or fail.
 
-Prompts are those of its harness: the generic one for chat models, its base-model layout without an example before it.
+Prompts are those of its harness: the generic one for chat models; its base-model layout with a solved example before
+it (see `livecodebench_example`).
 Private tests may be base64(zlib(pickle(JSON text))): `decode_tests` reads them with a list of allowed pickle opcodes,
 none of which can import or call, and with caps on every size.
 
@@ -26,6 +27,7 @@ from typing import Any
 
 from restrl.errors import ProblemError
 from restrl.problems.convert import as_text, parse_json
+from restrl.problems.livecodebench_example import layout, with_example
 from restrl.problems.problem_set import HubSource, ProblemSet, Refusal, field
 from restrl.types import Case, Limits, Problem, Tests
 
@@ -204,7 +206,6 @@ def _problem(
         raise ProblemError(f"{where}: functional tests need 'func_name' in 'metadata', got {function[:60]!a}")
     cases = tuple(_case(test, number, functional, where) for number, test in enumerate(tests))
     form, given = (_WITH_STARTER, starter) if starter else (_WITHOUT_STARTER, "# YOUR CODE HERE")
-    base = f"### Question\n{question}\n\n" + (f"### Starter Code\n{starter}\n\n" if starter else "") + "### Answer\n\n"
     return Problem(
         id=name,
         statement=question,
@@ -217,12 +218,12 @@ def _problem(
             checker="json" if functional else "",
             prelude=PRELUDE,
         ),
-        preamble=base,
+        preamble=layout(question, starter),
         stop_strings=STOPS,
         limits=Limits(cpu_s=CPU_S),
         split="test",
         band=band,
-        metadata={**metadata, "public_tests": [case.id for case in cases[:num_public]]},
+        metadata={**metadata, "starter": bool(starter), "public_tests": [case.id for case in cases[:num_public]]},
         chat_message=(
             f"{_SYSTEM}\n### Question:\n{question}\n\n### Format: {form}\n```python\n{given}\n```\n\n"
             "### Answer: (use the provided format with backticks)\n\n"
@@ -280,6 +281,7 @@ def _parts_of_prompt(content: str) -> tuple[str, str]:
 LIVECODEBENCH = ProblemSet(
     "LiveCodeBench: contest problems, all versions",
     to_problem=to_problem,
+    arrange=with_example,
     files={"test": ("livecodebench/test*.jsonl*", "livecodebench/*.parquet")},
     hub=HubSource("livecodebench/code_generation_lite", {"test": "test"}, data_files={"test": "test*.jsonl"}),
     splits=("test",),
@@ -289,6 +291,7 @@ LIVECODEBENCH = ProblemSet(
 SAMPLE = ProblemSet(
     "LiveCodeBench: problems of a sample file",
     to_problem=to_problem,
+    arrange=with_example,
     files={"": ("livecodebench/lcb_*sample*",)},
     licence="statements belong to LeetCode, AtCoder and Codeforces",
     url="https://github.com/bytedance/SandboxFusion",

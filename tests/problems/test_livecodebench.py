@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import dataclasses
 import gzip
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +24,7 @@ from restrl.errors import ProblemError
 from restrl.grading import SandboxGrader
 from restrl.problems import livecodebench, load_problems
 from restrl.problems.livecodebench import decode_tests, to_problem
+from restrl.problems.livecodebench_example import OWN_FUNCTION, OWN_PROGRAM, with_example
 from restrl.problems.problem_set import Refusal
 from restrl.problems.registry import PROBLEM_SETS
 
@@ -216,7 +221,46 @@ def test_the_hub_layout(tmp_path, monkeypatch) -> None:
     assert entry.hub.id == "livecodebench/code_generation_lite"
     local = dataclasses.replace(entry, hub=dataclasses.replace(entry.hub, id=str(copy)))
     monkeypatch.setitem(PROBLEM_SETS, "livecodebench", local)
-    assert load_problems("livecodebench") == [to_problem(STDIN, WHERE), to_problem(FUNCTIONAL, WHERE)]
+    expected = list(with_example(iter([to_problem(STDIN, WHERE), to_problem(FUNCTIONAL, WHERE)]), folder=""))
+    assert load_problems("livecodebench") == expected
+
+
+def test_base_prompts_begin_with_a_solved_example(tmp_path, monkeypatch) -> None:
+    """The harness's own example where its file is at hand, else one of ours, in the same layout."""
+    data = tmp_path / "tests.jsonl"
+    data.write_text(json.dumps(STDIN) + "\n" + json.dumps(FUNCTIONAL) + "\n", encoding="utf-8")
+    monkeypatch.setenv("RESTRL_BENCHMARKS", str(tmp_path))
+    program, function = load_problems(f"livecodebench@{data}")
+    for problem, code in ((program, ""), (function, "### Starter Code\nclass Solution:\n")):
+        example, question = problem.preamble.removeprefix("### Question\n").split("### Question\n")
+        assert problem.metadata["example"] == "own" and example.endswith("\n\n")
+        assert question == to_problem(FUNCTIONAL if code else STDIN, WHERE).preamble.removeprefix("### Question\n")
+        assert code in example and code in question
+        ast.parse(example.split("### Answer\n\n")[1])
+
+    folder = tmp_path / "livecodebench"
+    folder.mkdir()
+    with gzip.open(folder / "few_shot_func.json.gz", "wt", encoding="utf-8") as file:
+        json.dump([{"question": "Q", "sample_code": "S", "answer": "A"}, {"question": "second"}], file)
+    program, function = load_problems(f"livecodebench@{data}")
+    assert program.metadata["example"] == "own" and function.metadata["example"] == "harness"
+    shown = "### Question\nQ\n\n### Starter Code\nS\n\n### Answer\n\nA\n\n"
+    assert function.preamble == shown + to_problem(FUNCTIONAL, WHERE).preamble
+
+    (folder / "few_shot_stdin.json").write_text('[{"question": 1}]')
+    with pytest.raises(ProblemError, match=r"few_shot_stdin.json:1: 'question' must be a string"):
+        load_problems(f"livecodebench@{data}")
+
+
+def test_the_examples_answers_are_right() -> None:
+    peaks: dict[str, Any] = {"List": list}
+    exec(OWN_FUNCTION.answer, peaks)
+    solve = peaks["Solution"]().countPeaks
+    assert [solve(xs) for xs in ([1, 4, 2, 3, 1], [5, 5, 1], [1], [1, 2])] == [2, 0, 0, 0]
+    done = subprocess.run(
+        [sys.executable, "-c", OWN_PROGRAM.answer], input="2\n7 3\n4 2\n", text=True, capture_output=True
+    )
+    assert done.stdout == "3\n2\n" == OWN_PROGRAM.question.split("Sample Output 1:\n")[1]
 
 
 SENIORS = (
