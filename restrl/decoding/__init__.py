@@ -9,10 +9,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from restrl.decoding.beam import decode_beam
 from restrl.decoding.best_of_n import decode_best_of_n
 from restrl.decoding.config import DecodeConfig
 from restrl.decoding.driver import SearchRun
+from restrl.decoding.greedy import decode_greedy
 from restrl.decoding.mcts import decode_mcts
+from restrl.decoding.prm import decode_best_of_n_prm
 from restrl.decoding.results import Candidate, Decoded, Ledger, best_answers
 from restrl.decoding.sample import decode_sample
 from restrl.errors import ConfigError
@@ -22,6 +25,7 @@ __all__ = [
     "DECODERS",
     "INDEPENDENT",
     "SEARCHES",
+    "WITHOUT_VALUES",
     "Candidate",
     "DecodeConfig",
     "Decoded",
@@ -55,16 +59,23 @@ class Decoder(Protocol):
 
 
 DECODERS: dict[str, Decoder] = {
+    "greedy": decode_greedy,
     "sample": decode_sample,
     "best_of_n": decode_best_of_n,
+    "best_of_n_prm": decode_best_of_n_prm,
     "vm_mcts": decode_mcts,
     "orm_mcts": decode_mcts,
+    "beam_search": decode_beam,
+    "dvts": decode_beam,
 }
 
-SEARCHES = frozenset({"vm_mcts", "orm_mcts"})
+SEARCHES = frozenset({"vm_mcts", "orm_mcts", "beam_search", "dvts"})
 """Decoders that grow one tree per problem and show it after every round."""
 
-INDEPENDENT = frozenset({"sample", "best_of_n"})
+WITHOUT_VALUES = frozenset({"greedy", "sample"})
+"""Decoders that need no value model."""
+
+INDEPENDENT = frozenset({"sample", "best_of_n", "best_of_n_prm"})
 """Decoders whose candidates are independent samples, for which pass@k is defined."""
 
 
@@ -87,7 +98,7 @@ def decode(
         method: Takes precedence over ``config.method``.
         problems: What to solve.
         policy: Samples completions.
-        value_model: Scores states; None for ``sample`` only.
+        value_model: Scores states; None for those of `WITHOUT_VALUES` only.
         config: Budget and settings of the search.
         seed: Seed of everything random.
         params: How to sample.
@@ -110,7 +121,8 @@ def decode(
     if layer is not None:
         policy, value_model = layer(policy, value_model)
     if on_round is not None and name in SEARCHES:
-        return decode_mcts(
+        search = decode_mcts if name.endswith("mcts") else decode_beam
+        return search(
             problems, policy, value_model, config, seed, params=params, on_progress=on_progress, on_round=on_round
         )
     return DECODERS[name](problems, policy, value_model, config, seed, params=params, on_progress=on_progress)

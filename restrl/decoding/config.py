@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from restrl.search.config import SearchConfig
 from restrl.settings import setting
 
-METHODS = ("sample", "best_of_n", "vm_mcts", "orm_mcts")
+METHODS = (
+    "greedy",
+    "sample",
+    "best_of_n",
+    "best_of_n_prm",
+    "vm_mcts",
+    "orm_mcts",
+    "beam_search",
+    "dvts",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,13 @@ class DecodeConfig:
         low=0.0,
         paper=0.0,
     )
+    prm_aggregation: str = setting(
+        "min",
+        "best_of_n_prm: how the scores of a program's lines become one",
+        choices=("min", "last", "mean"),
+    )
+    beam_width: int = setting(4, "beam_search: states that are expanded together", low=1)
+    subtrees: int = setting(4, "dvts: independent greedy searches that share the budget", low=1)
     window: int = setting(64, "problems decoded together in one batch", low=1)
     overlap: bool = setting(False, "sample for half of the problems while the other half is scored")
 

@@ -52,7 +52,13 @@ def draw_windows(
         yield window, completions_PN, time.perf_counter() - began
 
 
-def ledger_of(completions: Sequence[Completion], wall_s: float, value_states: int = 0, value_calls: int = 0) -> Ledger:
+def ledger_of(
+    completions: Sequence[Completion],
+    wall_s: float,
+    value_states: int = 0,
+    value_calls: int = 0,
+    value_tokens: float = 0.0,
+) -> Ledger:
     """Returns the cost of one request's completions and their scoring."""
     programs = {unique_key(completion) for completion in completions}
     return Ledger(
@@ -65,6 +71,7 @@ def ledger_of(completions: Sequence[Completion], wall_s: float, value_states: in
         reused_prompt_tokens=sum(c.reused_prompt_tokens for c in completions),
         value_states=value_states,
         value_calls=value_calls,
+        value_tokens=value_tokens,
         wall_s=wall_s,
     )
 

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 import restrl
 from restrl.config import build_section
-from restrl.decoding import DECODERS, INDEPENDENT, Candidate, DecodeConfig, Decoded, best_answers, decode
+from restrl.decoding import (
+    DECODERS,
+    INDEPENDENT,
+    WITHOUT_VALUES,
+    Candidate,
+    DecodeConfig,
+    Decoded,
+    best_answers,
+    decode,
+)
 from restrl.decoding.config import METHODS
 from restrl.errors import ConfigError, EngineError
 from restrl.policy.scripted import ScriptedPolicy
@@ -61,7 +70,7 @@ def test_every_decoder_samples_exactly_its_budget(method, budget):
         assert all(0 <= answer < b for b, answer in enumerate(item.answers, 1))
 
 
-@pytest.mark.parametrize("method", sorted(set(DECODERS) - {"sample"}))
+@pytest.mark.parametrize("method", sorted(set(DECODERS) - WITHOUT_VALUES - {"best_of_n_prm"}))
 @pytest.mark.parametrize("max_new_tokens", [3, 6, 100])
 def test_answers_are_the_best_finished_candidates_at_every_budget(method, max_new_tokens):
     decoded, _, _ = run(method, max_new_tokens=max_new_tokens)
@@ -107,12 +116,12 @@ def test_single_sample_is_the_first_draw_of_best_of_n():
         assert [candidate.code for candidate in one.candidates] == [candidate.code for candidate in other.candidates]
 
 
-@pytest.mark.parametrize("method", ["best_of_n", "vm_mcts", "orm_mcts"])
+@pytest.mark.parametrize("method", sorted(set(DECODERS) - WITHOUT_VALUES))
 def test_no_state_is_valued_twice(method):
     decoded, _, values = run(method)
     asked = [(state.problem.id, state.code, state.terminal) for call in values.asked for state in call]
     assert len(asked) == len(set(asked)) == sum(item.ledger.value_states for item in decoded)
-    if method != "vm_mcts":
+    if method in ("best_of_n", "orm_mcts"):
         assert all(terminal for _, _, terminal in asked)
 
 
@@ -128,19 +137,19 @@ def test_ledger_counts_tokens_and_programs(method):
         assert item.ledger.wall_s > 0
 
 
-@pytest.mark.parametrize("method", ["best_of_n", "vm_mcts", "orm_mcts"])
+@pytest.mark.parametrize("method", sorted(set(DECODERS) - WITHOUT_VALUES))
 def test_no_value_model_is_a_config_error(method):
     with pytest.raises(ConfigError, match=f"{method} needs a value model"):
         decode(method, PROBLEMS[:1], policy(), None, DecodeConfig(budget=2), 0)
 
 
 def test_unknown_decoder_and_hyphens():
-    with pytest.raises(ConfigError, match="allowed: sample"):
+    with pytest.raises(ConfigError, match="allowed: greedy, sample"):
         decode("beam", PROBLEMS[:1], policy(), None, DecodeConfig(), 0)
     assert run("vm-mcts")[0] == run("vm_mcts")[0]
 
 
-@pytest.mark.parametrize("method", ["best_of_n", "vm_mcts"])
+@pytest.mark.parametrize("method", sorted(set(DECODERS) - WITHOUT_VALUES))
 def test_value_that_is_no_number_is_an_engine_error(method):
     class Broken:
         def score_states(self, states):
