@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from restrl.value.calibrators import CalibrationCheck
+
 Floats = NDArray[np.float64]
 
 NUM_BINS = 10
@@ -74,6 +76,9 @@ class ValueReport:
         num_train_states: Training states.
         best_epoch: Epoch whose weights were kept.
         kind: What was learned: ``vm``, ``orm`` or ``prm``; the targets are those of the kind.
+        calibration_checks: Ways of calibrating, on problems that they were not fitted on; every other figure of the
+            report is of the model as trained, without calibration.
+        calibration_method: The one that is applied when the model is loaded: ``none``, ``isotonic`` or ``quantile``.
         model_dir: Where the model is, seen from the report's folder.
     """
 
@@ -93,6 +98,8 @@ class ValueReport:
     num_train_states: int = 0
     best_epoch: int = 0
     kind: str = "vm"
+    calibration_checks: tuple[CalibrationCheck, ...] = ()
+    calibration_method: str = "none"
     model_dir: str = ""
 
     def to_json(self) -> dict[str, Any]:

@@ -39,6 +39,12 @@ class ValueConfig:
         choices=("ridge", "zero"),
     )
     weight_by_visits: bool = setting(True, "weight a target by the completions behind it; otherwise all count the same")
+    calibration: str = setting(
+        "auto",
+        "map of the trained model's outputs, fitted on the validation problems, stored with the model and applied when "
+        "it is loaded; auto: the best on problems held out from the fit, possibly none",
+        choices=("auto", "none", "isotonic", "quantile"),
+    )
     validation_share: float = setting(0.1, "share of the problems kept for validation", above=0.0, high=0.5)
     device: str = setting("auto", "auto, cpu or cuda")
     gradient_checkpointing: bool = setting(False, "recompute activations in the backward pass: less memory, slower")

@@ -1,4 +1,6 @@
-"""The value model before training: the policy's backbone, and a scalar head that starts from a ridge regression."""
+"""The value model before and after training: the policy's backbone with a scalar head that starts from a ridge
+regression, and the calibration that its configuration carries.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from restrl.policy.model_dir import load_error, quiet
+from restrl.value.calibration import Predictions
+from restrl.value.calibrators import FITS, CalibrationCheck, best_method, check_calibration
 from restrl.value.config import ValueConfig
 from restrl.value.data import ValueData
 from restrl.value.kinds import ValueKind
@@ -91,3 +95,22 @@ def fit_head(model: PreTrainedModel, data: ValueData, config: ValueConfig, ridge
     solution = torch.linalg.solve(gram + damping, moment)
     if seen and torch.isfinite(solution).all():
         head.weight.copy_(solution[None].to(head.weight))
+
+
+def calibrate(model: PreTrainedModel, data: Predictions, wanted: str) -> tuple[tuple[CalibrationCheck, ...], str]:
+    """Fits every calibration on all validation problems, and puts them into the model's configuration.
+
+    Args:
+        model: The trained model.
+        data: Its values of the validation states.
+        wanted: The method to apply on load; ``auto`` is the one with the lowest held-out Brier score, or ``none``.
+
+    Returns:
+        What every method gives on problems that it was not fitted on, and the one to apply.
+    """
+    checks = check_calibration(data.predicted, data.target, data.weight, data.problem)
+    method = best_method(checks) if wanted == "auto" else wanted
+    fits = {name: fit(data.predicted, data.target, data.weight).to_json() for name, fit in FITS.items()}
+    meta = {**getattr(model.config, META_KEY), "calibration": {"method": method, "fits": fits}}
+    setattr(model.config, META_KEY, meta)
+    return checks, method

@@ -2,7 +2,8 @@
 
 It is saved as a sequence-classification model with one label, in the standard layout, so that anything can load it; the
 value of a state is the model's output at the state's last token. ``config.json`` holds in addition ``restrl_value``:
-how the output becomes a value, what kind of scorer it is, and the prompt style of the training.
+how the output becomes a value, what kind of scorer it is, its calibration
+(`restrl.value.calibrators`), and the prompt style of the training.
 
 Shapes: B rows, T tokens, D hidden size.
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -23,6 +25,7 @@ from restrl.errors import ConfigError, EngineError, ModelError
 from restrl.policy.model_dir import check_model_dir, choose_device, choose_dtype, load_error, load_tokenizer, quiet
 from restrl.policy.prompting import resolve_style, state_offsets
 from restrl.types import State
+from restrl.value.calibrators import Calibrator
 from restrl.value.encoding import ValueSequence, encode_outputs, host_states, length_batches
 
 META_KEY = "restrl_value"
@@ -55,6 +58,8 @@ class TrainedValueModel:
         prompt_style: ``plain`` or ``chat``; ``auto`` is the style of the training.
         max_batch_tokens: Tokens of one forward, padding included.
         clamp: Values outside [0, 1], which a squared-error model may give, are moved to the nearest end.
+        calibration: The map that values go through: ``auto`` is what the training chose (nothing for a model without
+            one); ``none``, ``isotonic`` or ``quantile``.
 
     Attributes:
         kind: What it has learned: ``vm``, ``orm`` or ``prm`` (see `restrl.value.kinds`).
@@ -73,6 +78,7 @@ class TrainedValueModel:
         prompt_style: str = "auto",
         max_batch_tokens: int = 16_384,
         clamp: bool = False,
+        calibration: str = "auto",
     ) -> None:
         path = check_model_dir(Path(model_dir))
         tokenizer = load_tokenizer(path)
@@ -93,7 +99,7 @@ class TrainedValueModel:
                 f"{', '.join(sorted(info['missing_keys'])[:2])}); train one with `restrl train-value`"
             )
         to_device: Any = model
-        self._set_up(to_device.to(chosen), tokenizer, prompt_style, max_batch_tokens, clamp)
+        self._set_up(to_device.to(chosen), tokenizer, prompt_style, max_batch_tokens, clamp, calibration)
 
     @classmethod
     def from_model(
@@ -104,10 +110,11 @@ class TrainedValueModel:
         prompt_style: str = "auto",
         max_batch_tokens: int = 16_384,
         clamp: bool = False,
+        calibration: str = "auto",
     ) -> TrainedValueModel:
         """Wraps a sequence-classification model in memory."""
         value_model = cls.__new__(cls)
-        value_model._set_up(model, tokenizer, prompt_style, max_batch_tokens, clamp)
+        value_model._set_up(model, tokenizer, prompt_style, max_batch_tokens, clamp, calibration)
         return value_model
 
     def _set_up(
@@ -117,6 +124,7 @@ class TrainedValueModel:
         prompt_style: str,
         max_batch_tokens: int,
         clamp: bool,
+        calibration: str,
     ) -> None:
         if max_batch_tokens < 1:
             raise ConfigError(f"max_batch_tokens is {max_batch_tokens}; it must be >= 1")
@@ -131,6 +139,7 @@ class TrainedValueModel:
         self.kind = str(meta.get("kind", "vm"))
         self._output = str(meta.get("output", "identity"))
         self._clamp = clamp
+        self._calibrator = _calibrator(meta.get("calibration"), calibration)
 
     def score_states(self, states: Sequence[State]) -> list[float]:
         """Returns one value per state, in order.
@@ -195,7 +204,24 @@ class TrainedValueModel:
         self.stats.sequences += len(rows)
         self.stats.values += count
         self.stats.seconds += time.perf_counter() - began
+        if self._calibrator is not None:
+            values = self._calibrator(np.array(values, dtype=np.float64)).tolist()
         return [min(max(value, 0.0), 1.0) for value in values] if self._clamp else values
+
+
+def _calibrator(stored: Any, wanted: str) -> Calibrator | None:
+    """The calibration to apply, from what the configuration holds."""
+    fits: Any = stored.get("fits", {}) if isinstance(stored, dict) else {}
+    method = wanted
+    if wanted == "auto":
+        method = str(stored.get("method", "none")) if isinstance(stored, dict) else "none"
+    if method == "none":
+        return None
+    if method not in fits:
+        raise ConfigError(
+            f"calibration {method!r} is not stored with this value model; there is {', '.join(['none', *fits])}"
+        )
+    return Calibrator.from_json(fits[method])
 
 
 def outputs(model: PreTrainedModel, ids: Sequence[Sequence[int]]) -> torch.Tensor:

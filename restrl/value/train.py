@@ -38,11 +38,11 @@ from restrl.errors import ConfigError, EngineError
 from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer, recompute_option
 from restrl.policy.prompting import resolve_style, warn_about_boundaries
 from restrl.types import Problem
-from restrl.value.calibration import ValueReport, evaluate_predictions
+from restrl.value.calibration import Predictions, ValueReport, evaluate_predictions
 from restrl.value.config import ValueConfig
 from restrl.value.data import Batches, ValueData, encode_trajectories, predictions, split_problems, unwrap
 from restrl.value.encoding import ValueSequence
-from restrl.value.head import choose_pad_id, fit_head, load_untrained
+from restrl.value.head import calibrate, choose_pad_id, fit_head, load_untrained
 from restrl.value.kinds import LONG_NAMES, ValueKind, check_kind, trajectories_of_kind
 from restrl.value.model import outputs
 from restrl.value.targets import Trajectory
@@ -124,8 +124,12 @@ def train_value_model(
     if last is None and config.head_init == "ridge":
         fit_head(trainer.model_to_fit(), training, config)
     trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
+    data = trainer.predict()
+    checks, method = calibrate(trainer.model_to_fit(), data, config.calibration)
     report = replace(
-        trainer.measure(),
+        evaluate_predictions(data, train_mean),
+        calibration_checks=checks,
+        calibration_method=method,
         best_epoch=trainer.best_epoch(),
         kind=kind,
         model_dir="model",
@@ -244,6 +248,10 @@ class _ValueTrainer(Trainer):
 
     def measure(self) -> ValueReport:
         """Returns the report of the weights as they are."""
+        return evaluate_predictions(self.predict(), self._train_mean)
+
+    def predict(self) -> Predictions:
+        """Returns the values of the validation states by the weights as they are."""
         model = self.model_to_fit()
         values = np.full(len(self._validation.targets), np.nan)
         was_training = model.training
@@ -259,7 +267,7 @@ class _ValueTrainer(Trainer):
         model.train(was_training)
         if not np.isfinite(values).all():
             raise EngineError("the value model gives values that are not finite; lower value.learning_rate")
-        return evaluate_predictions(predictions(values, self._validation.targets), self._train_mean)
+        return predictions(values, self._validation.targets)
 
     def best_epoch(self) -> int:
         """Epoch of the weights that were kept, from 1."""
