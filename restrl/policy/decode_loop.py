@@ -38,7 +38,7 @@ class Row:
         uniforms: One uniform per step, shape (>= budget,).
         checker: Watches for stop strings.
         tokens: The tokens so far.
-        logprob: Sum of their log-probabilities.
+        logprobs: Their log-probabilities.
         stopped: Ended by an end-of-sequence token or a stop string.
     """
 
@@ -47,13 +47,18 @@ class Row:
     uniforms: NDArray[np.float64]
     checker: StopChecker
     tokens: list[int] = field(default_factory=list)
-    logprob: float = 0.0
+    logprobs: list[float] = field(default_factory=list)
     stopped: bool = False
+
+    @property
+    def logprob(self) -> float:
+        """Sum of the log-probabilities of the tokens."""
+        return sum(self.logprobs)
 
     def append(self, token: int, logprob: float, eos_ids: frozenset[int]) -> bool:
         """Adds a token; returns whether the completion is over."""
         self.tokens.append(token)
-        self.logprob += logprob
+        self.logprobs.append(logprob)
         self.stopped = token in eos_ids or self.checker.hits(self.tokens)
         return self.stopped or len(self.tokens) >= self.budget
 

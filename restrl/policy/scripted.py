@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from restrl.errors import EngineError, ModelError
+from restrl.policy.engine import EngineStats, check_requests
+from restrl.policy.text import find_stop
 from restrl.seeds import derive_seed
 from restrl.types import Completion, SampleRequest, SamplingParams
 
@@ -32,12 +34,14 @@ class ScriptedPolicy:
     Attributes:
         num_calls: Calls of `sample`.
         num_completions: Completions returned.
+        stats: Counters; a character counts as a token.
     """
 
     def __init__(self, script: Script | Mapping[tuple[str, str], Continuations]) -> None:
         self._script: Script = script if callable(script) else _lookup(script)
         self.num_calls = 0
         self.num_completions = 0
+        self.stats = EngineStats()
 
     @classmethod
     def from_programs(cls, programs: Mapping[str, Sequence[tuple[str, float]]]) -> ScriptedPolicy:
@@ -73,14 +77,22 @@ class ScriptedPolicy:
         """Draws ``request.n`` continuations per request.
 
         A "token" is a character here: at most ``params.max_new_tokens`` of them, then the completion is cut off with
-        ``finish_reason`` ``length``. Temperature 0 takes the heaviest continuation.
+        ``finish_reason`` ``length``. It ends before the first of the problem's stop strings. Temperature 0 takes the
+        heaviest continuation.
 
         Raises:
+            ConfigError: A sampling parameter or a request is out of range.
             EngineError: The script has nothing for a state.
         """
+        check_requests(requests, params)
         self.num_calls += 1
         results = [[self._draw(request, index, params) for index in range(request.n)] for request in requests]
-        self.num_completions += sum(len(result) for result in results)
+        completions = list(itertools.chain.from_iterable(results))
+        self.num_completions += len(completions)
+        self.stats.completions += len(completions)
+        self.stats.generated_tokens += sum(completion.num_tokens for completion in completions)
+        self.stats.prompt_tokens_reused += sum(completion.reused_prompt_tokens for completion in completions)
+        self.stats.prompt_tokens_prefilled += sum(c.prompt_tokens - c.reused_prompt_tokens for c in completions)
         return results
 
     def _draw(self, request: SampleRequest, index: int, params: SamplingParams) -> Completion:
@@ -101,6 +113,7 @@ class ScriptedPolicy:
             uniform = np.random.default_rng(derive_seed(request.seed, index)).random()
             chosen = min(bisect.bisect_right(ends, uniform * ends[-1]), len(ends) - 1)
         text = pairs[chosen][0]
+        text = text[: find_stop(state.code, text, state.problem.stop_strings)]
         whole = len(text) <= params.max_new_tokens
         return Completion(
             text=text[: params.max_new_tokens],

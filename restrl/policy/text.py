@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -73,6 +74,22 @@ class Detokenizer:
             return joined[len(before) :]
         # The prompt's last tokens decode otherwise alone (half a character).
         return self._decode(ids)
+
+    def ends(self, prompt_ids: Sequence[int], ids: Sequence[int], text: str, limit: int) -> tuple[int, ...]:
+        """Returns how many characters of a text stand when each of its tokens is there, ascending.
+
+        Args:
+            prompt_ids: Tokens of the prompt.
+            ids: Tokens of the text.
+            text: What `text` gives for them.
+            limit: No number is larger: the text may have been cut there.
+        """
+        ends = list(itertools.accumulate(len(self.piece(token)) for token in ids))
+        if ends and ends[-1] != len(text):
+            # A character that several tokens make up stands with the last of them.
+            lengths = [len(self.text(prompt_ids, ids[: end + 1]).rstrip("\ufffd")) for end in range(len(ids))]
+            ends = list(itertools.accumulate(lengths, max))
+        return tuple(min(end, limit) for end in ends)
 
 
 class StopChecker:

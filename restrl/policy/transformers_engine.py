@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from restrl.errors import ConfigError, EngineError, ModelError
 from restrl.policy import prompting
 from restrl.policy.decode_loop import Row, decode, supports_loop
+from restrl.policy.engine import EngineStats, check_requests
 from restrl.policy.generate_loop import decode_with_generate
 from restrl.policy.model_dir import check_model_dir, choose_device, choose_dtype, load_error, load_tokenizer, quiet
 from restrl.policy.sampling import uniforms
@@ -32,32 +33,6 @@ from restrl.types import Completion, SampleRequest, SamplingParams, State
 DECODE_LOOPS: tuple[str, ...] = ("auto", "loop", "generate")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class EngineStats:
-    """What an engine did since it was made.
-
-    Attributes:
-        prompt_tokens_prefilled: Prompt tokens that went through the model.
-        prompt_tokens_reused: Prompt tokens whose prefill another sample of the same state shared.
-        generated_tokens: Tokens of all completions, end-of-sequence tokens included.
-        completions: Completions returned.
-        scored_tokens: Tokens of given code whose probabilities were asked for, prompts included.
-        seconds: Wall time in `sample`.
-    """
-
-    prompt_tokens_prefilled: int = 0
-    prompt_tokens_reused: int = 0
-    generated_tokens: int = 0
-    completions: int = 0
-    scored_tokens: int = 0
-    seconds: float = 0.0
-
-    def reset(self) -> None:
-        """Sets every counter to 0."""
-        for counter in fields(self):
-            setattr(self, counter.name, counter.default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +154,7 @@ class TransformersPolicy:
             ModelError: A prompt leaves no room for a token in the model's context.
             EngineError: The model gave logits that are not finite.
         """
-        _check(requests, params)
+        check_requests(requests, params)
         began = time.perf_counter()
         prompts = [self._encode(request) for request in requests]
         results: list[list[Completion | None]] = [[None] * request.n for request in requests]
@@ -192,7 +167,8 @@ class TransformersPolicy:
                 self.stats.prompt_tokens_reused += sum(len(row.prompt_ids) for row in rows) - prefilled
                 seen: set[tuple[int, ...]] = set()
                 for slot, row in zip(slots, rows, strict=True):
-                    reused = len(row.prompt_ids) if row.prompt_ids in seen else 0
+                    # `generate` runs the prompt of every row.
+                    reused = len(row.prompt_ids) if self._own_loop and row.prompt_ids in seen else 0
                     seen.add(row.prompt_ids)
                     results[slot.request][slot.sample] = self._completion(row, reused)
         self.stats.seconds += time.perf_counter() - began
@@ -258,6 +234,8 @@ class TransformersPolicy:
             reused_prompt_tokens=reused_prompt_tokens,
             logprob=row.logprob,
             token_ids=tuple(row.tokens),
+            token_logprobs=tuple(row.logprobs),
+            token_ends=self._detokenizer.ends(row.prompt_ids, row.tokens, text, len(text if cut is None else cut)),
         )
 
 
@@ -284,21 +262,3 @@ def _evaluating(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-def _check(requests: Sequence[SampleRequest], params: SamplingParams) -> None:
-    if not (params.temperature >= 0 and math.isfinite(params.temperature)):
-        raise ConfigError(f"temperature is {params.temperature}; it must be >= 0 (0 is greedy)")
-    if not 0 < params.top_p <= 1:
-        raise ConfigError(f"top_p is {params.top_p}; it must be in (0, 1]")
-    if params.max_new_tokens < 1:
-        raise ConfigError(f"max_new_tokens is {params.max_new_tokens}; it must be >= 1")
-    for request in requests:
-        if request.n < 1:
-            raise ConfigError(
-                f"n is {request.n} in a request for problem {request.state.problem.id!r}; it must be >= 1"
-            )
-        if request.state.terminal:
-            raise ConfigError(
-                f"a request for problem {request.state.problem.id!r} starts from a terminal state; nothing follows it"
-            )
