@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from restrl.evaluation.statistics import Interval
 from restrl.report.captions import FIGURES
 from restrl.report.data import Example, ReportData, Row
+from restrl.report.palette import COLOURS, css_variables, printable
 from restrl.report.style import CSS
 from restrl.report.tables import HEADER, NUMERIC, columns, duration, headline, intervals_note, row_cells
-from restrl.report.theme import COLOURS, method_colours, printable
+from restrl.report.theme import method_colours
 
 # The default policy of the page forbids every request, so that a hole in the escaping would still load nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -49,7 +50,7 @@ def render_page(data: ReportData, svgs: Mapping[str, str]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{_text(data.title)}</title>\n<style>\n{_variables()}{CSS}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{_text(data.title)}</title>\n<style>\n{css_variables()}{CSS}</style>\n</head>\n<body>\n<main>\n"
         f'<header>\n<p class="kicker">ReST-RL report</p>\n<h1>{_text(data.title)}</h1>\n'
         f'<p class="lead">{_text(headline(data))}</p>\n{_notes(data)}</header>\n'
         + "\n".join(section for section in sections if section)
@@ -214,13 +215,6 @@ def _notes(data: ReportData) -> str:
         return ""
     items = "".join(f"<li>{_text(note)}</li>" for note in data.notes)
     return f'<ul class="notes">{items}</ul>\n'
-
-
-def _variables() -> str:
-    """Returns the CSS variables of both colour schemes."""
-    light = "".join(f"--{name}:{pair[0]};" for name, pair in COLOURS.items())
-    dark = "".join(f"--{name}:{pair[1]};" for name, pair in COLOURS.items())
-    return f":root{{{light}}}\n@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
 
 
 def _class(column: int) -> str:

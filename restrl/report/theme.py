@@ -1,7 +1,7 @@
 """Colours, type and sizes of the figures, and the drawing helpers that all of them share.
 
-Every colour is listed here once, with the name of the CSS variable that replaces it where the SVG stands inside the
-page, so that the same drawing serves light and dark. The method colours are told apart by people with any of the
+The colours are those of `restrl.report.palette`; a CSS variable replaces each where the SVG stands inside the page, so
+that the same drawing serves light and dark. The method colours are told apart by people with any of the
 common colour vision deficiencies and have at least 3:1 contrast on both backgrounds; labels stand beside the marks,
 so that colour is never the only key.
 """
@@ -14,20 +14,22 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# name: (light, dark). Light values must be unique: they are what the page's CSS variables replace.
-COLOURS: Mapping[str, tuple[str, str]] = {
-    "page": ("#f3f6fa", "#0d0f13"),
-    "surface": ("#ffffff", "#181b21"),
-    "ink": ("#1b1d22", "#eceef2"),
-    "muted": ("#626873", "#a2a8b4"),
-    "line": ("#dcdfe5", "#333842"),
-    "grey": ("#757b87", "#9aa1ae"),
-    "blue": ("#0b6bb0", "#58b0ee"),
-    "orange": ("#c4560a", "#f39a4f"),
-    "green": ("#0a7d5f", "#3ec79b"),
-    "purple": ("#9d3480", "#e58acb"),
-    "brown": ("#7a5a18", "#cfae66"),
-}
+from restrl.report.palette import COLOURS, printable
+
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "METHOD_COLOURS",
+    "RC",
+    "colour",
+    "label",
+    "label_line_ends",
+    "method_colours",
+    "new_figure",
+    "printable",
+    "spread_labels",
+]
+
 METHOD_COLOURS: Mapping[str, str] = {
     "base": "grey",
     "ReST-GRPO": "blue",
@@ -96,11 +98,6 @@ def method_colours(names: Sequence[str]) -> dict[str, str]:
             chosen[name] = free[0]
             free.append(free.pop(0))
     return chosen
-
-
-def printable(text: str) -> str:
-    """Returns text without the control characters that neither HTML nor SVG can hold; line breaks and tabs stay."""
-    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
 
 
 def label(name: str) -> str:
