@@ -9,19 +9,15 @@ never reaches it.
 from __future__ import annotations
 
 import hashlib
-import struct
 
 from restrl.errors import ProblemError
 from restrl.grading.config import GradingConfig
+from restrl.grading.exchange import TEST_FACTOR, Verdict, converse, death_of_program, death_of_test, max_nodes, say
 from restrl.grading.jail import codec
-from restrl.grading.modes import Outcome, base_request, check_limits, death, printable, unexplained_kill
-from restrl.grading.watch import Ended, Fault, Frame, RunLimits, Watch
+from restrl.grading.modes import Outcome, base_request, check_limits, printable
+from restrl.grading.watch import Ended, Frame, RunLimits, Watch
 from restrl.grading.worker import Worker
 from restrl.types import Case, CaseVerdict, Problem, VerdictName
-
-_MAX_CALL_BYTES = 1 << 26
-
-_Verdict = tuple[VerdictName, str]
 
 
 class AssertsJudge:
@@ -72,9 +68,9 @@ class _Examination:
         self.final = final
         self.cpu_s = 0.0
         self.claim = Frame(b"", 0, b"", 0.0)
-        self.failure: _Verdict | None = None
+        self.failure: Verdict | None = None
 
-    def examine(self, program: str, case: Case) -> _Verdict:
+    def examine(self, program: str, case: Case) -> Verdict:
         limits = self.problem.limits
         request = base_request(self.problem, "serve", program, 1)
         request |= {"entry": self.problem.entry_point, "max_bytes": limits.output_bytes}
@@ -85,62 +81,35 @@ class _Examination:
             self.cpu_s = candidate.stop().cpu_s
         return verdict
 
-    def _examine(self, candidate: Watch, case: Case) -> _Verdict:
+    def _examine(self, candidate: Watch, case: Case) -> Verdict:
         ended = candidate.wait()
         if ended is not None:
             return self._death(ended)
         if self.claim.kind != b"B":
             return self._exception()
-        request = base_request(self.problem, "examine", case.code, 10)
+        request = base_request(self.problem, "examine", case.code, TEST_FACTOR)
         request |= {"entry": self.problem.entry_point, "prelude": self.problem.initial_state}
-        seconds = 10 * self.problem.limits.cpu_s
-        bounds = RunLimits(seconds, self.factor * seconds, _MAX_CALL_BYTES)
-        last = Frame(b"", 0, b"", 0.0)
-
-        def on_frame(frame: Frame) -> bool:
-            nonlocal last
-            last = frame
-            return frame.kind == b"C"
-
-        partner = self.worker.partner
-        with partner.open(codec.encode_request(request), bounds, on_frame) as examiner, partner.faults():
-            num_calls = 0
-            ended = examiner.wait()
-            while ended is None and last.kind == b"C":
-                reply = self._call(candidate, last.payload)
-                num_calls += 1
-                if reply is None:
-                    break
-                ended = examiner.ask(struct.pack("<I", len(reply)) + reply)
-            examiner.stop()
+        talk = converse(self.worker, self.problem, self.factor, request, lambda call: self._call(candidate, call))
         if self.failure is not None:
             return self.failure
-        if last.kind == b"P":
+        if talk.last.kind == b"P":
             return "pass", ""
-        if last.kind == b"F":
+        if talk.last.kind == b"F":
             return "wrong", ""
-        if last.kind in (b"E", b"M"):
-            return "error", printable(last.payload)
-        if ended is None or not num_calls or (not self.final and unexplained_kill(ended, ended.cpu_s, seconds)):
-            raise Fault("the examiner ended without a verdict")
-        # It was alive until it had the program's results: they kept the test code busy, or broke it.
-        if ended.reason == "interrupted":
-            return self._death(ended)
-        verdict, detail = death(ended, self.problem.limits.memory_bytes)
-        return ("timeout" if verdict == "timeout" else "error"), f"in the test code: {detail}"
+        if talk.last.kind in (b"E", b"M"):
+            return "error", printable(talk.last.payload)
+        return death_of_test(talk, self.problem, self.problem.limits.cpu_s, self.final)
 
     def _call(self, candidate: Watch, arguments: bytes) -> bytes | None:
         """Lets the program answer a call. None if it cannot: `failure` says why."""
         try:
-            ended = candidate.ask(struct.pack("<I", len(arguments)) + arguments)
+            ended = say(candidate, arguments)
             if ended is not None:
                 self.failure = self._death(ended)
             elif self.claim.cpu_s > self.problem.limits.cpu_s:
                 self.failure = "timeout", "CPU time limit"
             elif self.claim.kind == b"V":
-                # A number in a list takes 6 bytes or more: what the limit of the output lets through can be decoded.
-                nodes = max(1_000_000, self.problem.limits.output_bytes // 6)
-                return codec.encode(("value", codec.decode(self.claim.payload, max_nodes=nodes)))
+                return codec.encode(("value", codec.decode(self.claim.payload, max_nodes=max_nodes(self.problem))))
             elif self.claim.kind == b"O":
                 self.failure = "output", "the result is too large"
             elif self.claim.kind == b"M":
@@ -159,14 +128,8 @@ class _Examination:
         self.claim = frame
         return True
 
-    def _exception(self) -> _Verdict:
+    def _exception(self) -> Verdict:
         return ("memory" if self.claim.kind == b"M" else "error"), printable(self.claim.payload)
 
-    def _death(self, ended: Ended) -> _Verdict:
-        if ended.reason == "interrupted":  # killed, but what it was late for had been said in time
-            if not self.final:
-                raise Fault("a program was stopped after it had answered")
-            return "timeout", "CPU or wall time limit"
-        if not self.final and unexplained_kill(ended, ended.cpu_s, self.problem.limits.cpu_s):
-            raise Fault("a program was killed by the system")
-        return death(ended, self.problem.limits.memory_bytes)
+    def _death(self, ended: Ended) -> Verdict:
+        return death_of_program(ended, self.problem, self.problem.limits.cpu_s, self.final)

@@ -39,6 +39,7 @@ def probe(parent_uid, parent_pid, parent_network, secret):
     return found
 """.replace("except (OSError, ValueError)", "except (OSError, ValueError, MemoryError)")
 
+_ADVICE = "is the standard library readable for an unprivileged user? Try grading.disable=['uid']"
 
 _ATTACKS = {
     "uid": "become root again",
@@ -83,18 +84,25 @@ class LayerReport:
     consequence: str = ""
 
 
-def _probe_by_effect(worker: Worker) -> dict[str, bool]:
-    try:
-        network = os.readlink("/proc/self/ns/net")
-    except OSError:
-        network = ""
-    arguments = codec.encode((os.getuid(), os.getpid(), network, "HOME"))
+def ask_probe(worker: Worker, program: str, arguments: tuple[object, ...], what: str, advice: str) -> dict[str, bool]:
+    """Runs a probe program in a zygote and returns what it found: layer -> in force.
+
+    Args:
+        worker: The zygote's.
+        program: Defines `probe`.
+        arguments: Plain data for it.
+        what: What is probed, for messages.
+        advice: What to do if the probe does not run.
+
+    Raises:
+        GraderError: The probe itself could not run.
+    """
     request = {
         "mode": "call",
-        "program": _PROBE,
+        "program": program,
         "entry": "probe",
         "start": 0,
-        "args": [arguments],
+        "args": [codec.encode(arguments)],
         "max_bytes": 1 << 16,
         "cpu_s": 10,
         "memory_bytes": 1 << 30,
@@ -110,14 +118,24 @@ def _probe_by_effect(worker: Worker) -> dict[str, bool]:
     try:
         worker.run(codec.encode_request(request), RunLimits(5.0, 20.0, 1 << 16), on_frame)
     except Fault as fault:
-        raise GraderError(f"the probe of the isolation layers failed: {fault}; see `restrl doctor`") from None
+        raise GraderError(f"the probe of {what} failed: {fault}; see `restrl doctor`") from None
     if not claims or claims[-1].kind != b"V":
-        what = claims[-1].payload.decode("utf-8", "replace") if claims else "no answer"
-        raise GraderError(
-            f"the probe of the isolation layers failed ({what}); is the standard library readable for an unprivileged "
-            "user? Try grading.disable=['uid']"
-        )
+        said = claims[-1].payload.decode("utf-8", "replace") if claims else "no answer"
+        raise GraderError(f"the probe of {what} failed ({said}); {advice}")
     return dict(codec.decode(claims[-1].payload))
+
+
+def own_network() -> str:
+    """Returns the name of the parent's network namespace; empty where there is no such thing."""
+    try:
+        return os.readlink("/proc/self/ns/net")
+    except OSError:
+        return ""
+
+
+def _probe_by_effect(worker: Worker) -> dict[str, bool]:
+    arguments = (os.getuid(), os.getpid(), own_network(), "HOME")
+    return ask_probe(worker, _PROBE, arguments, "the isolation layers", _ADVICE)
 
 
 def effective_layers(worker: Worker) -> tuple[str, ...]:

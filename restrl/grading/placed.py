@@ -6,13 +6,10 @@ import dataclasses
 import hashlib
 import os
 
-from restrl.errors import GraderError
 from restrl.grading.config import LAYERS, GradingConfig
-from restrl.grading.jail import codec
-from restrl.grading.layers import check_required, effective_layers
+from restrl.grading.layers import ask_probe, check_required, effective_layers, own_network
 from restrl.grading.modes import Judge, Outcome
 from restrl.grading.places import Place
-from restrl.grading.watch import Fault, Frame, RunLimits
 from restrl.grading.worker import Worker
 
 _PROBE = """
@@ -62,34 +59,6 @@ class Placed:
 
 def _lab_layers(worker: Worker) -> tuple[str, ...]:
     """Returns the layers of a lab that are enabled and whose probe found them in force."""
-    try:
-        network = os.readlink("/proc/self/ns/net")
-    except OSError:
-        network = ""
-    request = {
-        "mode": "call",
-        "program": _PROBE,
-        "entry": "probe",
-        "start": 0,
-        "args": [codec.encode((os.getuid(), network, "SSH_CONNECTION"))],
-        "max_bytes": 1 << 16,
-        "cpu_s": 10,
-        "memory_bytes": 1 << 30,
-        "file_bytes": 1 << 20,
-        "timer_s": 0.0,
-    }
-    claims: list[Frame] = []
-
-    def on_frame(frame: Frame) -> bool:
-        claims.append(frame)
-        return frame.kind == b"B"
-
-    try:
-        worker.run(codec.encode_request(request), RunLimits(5.0, 20.0, 1 << 16), on_frame)
-    except Fault as fault:
-        raise GraderError(f"the probe of the lab's layers failed: {fault}; see `restrl doctor`") from None
-    if not claims or claims[-1].kind != b"V":
-        what = claims[-1].payload.decode("utf-8", "replace") if claims else "no answer"
-        raise GraderError(f"the probe of the lab's layers failed ({what}); see `restrl doctor`")
-    found = dict(codec.decode(claims[-1].payload))
+    arguments = (os.getuid(), own_network(), "SSH_CONNECTION")
+    found = ask_probe(worker, _PROBE, arguments, "the lab's layers", "see `restrl doctor`")
     return tuple(name for name in LAYERS if name in worker.layers and found.get(name, False))

@@ -6,25 +6,30 @@ does to its arguments, crosses as plain data; each of these claims is something 
 
 from __future__ import annotations
 
-import struct
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from restrl.grading.config import GradingConfig
+from restrl.grading.exchange import (
+    MAX_CALL_BYTES,
+    TEST_FACTOR,
+    Talk,
+    Verdict,
+    converse,
+    death_of_program,
+    death_of_test,
+    max_nodes,
+    say,
+)
 from restrl.grading.jail import codec
-from restrl.grading.modes import base_request, death, printable, unexplained_kill
+from restrl.grading.modes import base_request, printable
 from restrl.grading.shared import Report
-from restrl.grading.watch import Ended, Fault, Frame, RunLimits, Watch
+from restrl.grading.watch import Ended, Frame, RunLimits, Watch
 from restrl.grading.worker import Worker
-from restrl.types import Problem, VerdictName
+from restrl.types import Problem
 
-_MAX_CALL_BYTES = 1 << 26
-_MAX_NODES = 1_000_000
-_TEST_FACTOR = 10  # the test code's time, in multiples of the program's
 _ANSWERS = (b"B", b"V", b"U", b"N", b"X", b"S", b"O", b"E", b"M")
-
-_Verdict = tuple[VerdictName, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ class ProxiedRun:
         self._cpu_s = 0.0
         self._changed = False
         self._claim = Frame(b"", 0, b"", 0.0)
-        self._failure: _Verdict | None = None
+        self._failure: Verdict | None = None
         self._left = (0.0, 0.0)  # CPU and wall seconds for the calls that are still to come
 
     def run(self, program: str, method: Method) -> Report:
@@ -73,54 +78,34 @@ class ProxiedRun:
             verdict, detail = self._run(program, method, write_back=False)
         return Report(verdict, detail, self._cpu_s, ())
 
-    def _run(self, program: str, method: Method, *, write_back: bool) -> _Verdict:
+    def _run(self, program: str, method: Method, *, write_back: bool) -> Verdict:
         limits = self._problem.limits
         self._failure = None
         self._left = limits.cpu_s, self._factor * limits.cpu_s
         request = base_request(self._problem, "answer", program, 2)
         request |= {"entry": self._problem.entry_point, "max_bytes": limits.output_bytes, "exact": self._trial}
-        bounds = RunLimits(*self._left, 2 * limits.output_bytes + _MAX_CALL_BYTES)
+        bounds = RunLimits(*self._left, 2 * limits.output_bytes + MAX_CALL_BYTES)
         # A fault on either side ends both: neither zygote may be left in the middle of a run.
         with self._worker.open(codec.encode_request(request), bounds, self._on_claim) as watch, self._worker.faults():
             verdict = self._examine(watch, method, write_back)
             self._cpu_s += watch.stop().cpu_s
         return verdict
 
-    def _examine(self, candidate: Watch, method: Method, write_back: bool) -> _Verdict:
+    def _examine(self, candidate: Watch, method: Method, write_back: bool) -> Verdict:
         ended = candidate.wait()
         if ended is not None:
             return self._death(ended)
         if self._claim.kind != b"B":
             return ("memory" if self._claim.kind == b"M" else "error"), printable(self._claim.payload)
-        request = base_request(self._problem, "question", method.code, _TEST_FACTOR)
+        request = base_request(self._problem, "question", method.code, TEST_FACTOR)
         request |= {"entry": self._problem.entry_point, "prelude": method.prelude, "write_back": write_back}
         request |= {"owner": method.owner, "method": method.name}
-        seconds = _TEST_FACTOR * self._problem.limits.cpu_s
-        bounds = RunLimits(seconds, self._factor * seconds, _MAX_CALL_BYTES)
-        last = Frame(b"", 0, b"", 0.0)
+        talk = converse(self._worker, self._problem, self._factor, request, lambda call: self._call(candidate, call))
+        return self._conclude(talk) if self._failure is None else self._failure
 
-        def on_frame(frame: Frame) -> bool:
-            nonlocal last
-            last = frame
-            return frame.kind == b"C"
-
-        partner = self._worker.partner
-        with partner.open(codec.encode_request(request), bounds, on_frame) as examiner, partner.faults():
-            num_calls = 0
-            ended = examiner.wait()
-            while ended is None and last.kind == b"C":
-                reply = self._call(candidate, last.payload)
-                num_calls += 1
-                if reply is None:
-                    break
-                ended = examiner.ask(struct.pack("<I", len(reply)) + reply)
-            examiner.stop()
-        if self._failure is not None:
-            return self._failure
-        return self._conclude(last, ended, num_calls)
-
-    def _conclude(self, last: Frame, ended: Ended | None, num_calls: int) -> _Verdict:
+    def _conclude(self, talk: Talk) -> Verdict:
         """Says what the end of the test's process means."""
+        last = talk.last
         if last.kind == b"P":
             return "pass", ""
         if last.kind == b"F":
@@ -129,23 +114,15 @@ class ProxiedRun:
             return ("memory" if last.kind == b"M" else "error"), printable(last.payload)
         if last.kind == b"N":
             return "error", "an argument is not plain data"
-        seconds = _TEST_FACTOR * self._problem.limits.cpu_s
-        if ended is None or (not self._final and unexplained_kill(ended, ended.cpu_s, seconds)):
-            raise Fault("the test's process ended without a verdict")
-        if not num_calls and not self._trial:
-            raise Fault("the test's process ended before it called the program")
-        # It was alive until it had the program's results: they kept the test code busy, or broke it.
-        if ended.reason == "interrupted":
-            return self._death(ended)
-        verdict, detail = death(ended, self._problem.limits.memory_bytes)
-        return ("timeout" if verdict == "timeout" else "error"), f"in the test code: {detail}"
+        seconds = 2 * self._problem.limits.cpu_s
+        return death_of_test(talk, self._problem, seconds, self._final, may_be_silent=self._trial)
 
     def _call(self, candidate: Watch, arguments: bytes) -> bytes | None:
         """Lets the program answer a call. None if it cannot: `_failure` says why."""
         cpu_s, wall_s = self._left
         candidate.limits = RunLimits(cpu_s, wall_s, candidate.limits.max_frame)
         before = candidate._cpu_s(), time.monotonic() - candidate._waited_s()
-        ended = candidate.ask(struct.pack("<I", len(arguments)) + arguments)
+        ended = say(candidate, arguments)
         spent = time.monotonic() - candidate._waited_s() - before[1]
         cpu_s -= max(0.0, candidate._cpu_s() - before[0])
         self._left = cpu_s, max(0.05, wall_s - max(0.0, spent))
@@ -190,9 +167,7 @@ class ProxiedRun:
         return None
 
     def _pair(self, payload: bytes) -> tuple[Any, Any]:
-        # A number in a list takes 6 bytes or more: what the limit of the output lets through can be decoded.
-        nodes = max(_MAX_NODES, self._problem.limits.output_bytes // 6)
-        found = codec.decode(payload, max_nodes=nodes)
+        found = codec.decode(payload, max_nodes=max_nodes(self._problem))
         if type(found) is not tuple or len(found) != 2:
             raise codec.CodecError("not a pair")
         return found[0], found[1]
@@ -203,14 +178,8 @@ class ProxiedRun:
         self._claim = frame
         return True
 
-    def _death(self, ended: Ended) -> _Verdict:
-        if ended.reason == "interrupted":  # killed, but what it was late for had been said in time
-            if not self._final:
-                raise Fault("a program was stopped after it had answered")
-            return "timeout", "CPU or wall time limit"
-        if not self._final and unexplained_kill(ended, ended.cpu_s, 2 * self._problem.limits.cpu_s):
-            raise Fault("a program was killed by the system")
-        return death(ended, self._problem.limits.memory_bytes)
+    def _death(self, ended: Ended) -> Verdict:
+        return death_of_program(ended, self._problem, 2 * self._problem.limits.cpu_s, self._final)
 
 
 def _check_arguments(changed: Any) -> None:
