@@ -24,7 +24,6 @@ configs = st.builds(
     c=st.sampled_from([0.0, 0.1, 1.0]),
     backup=st.sampled_from(["children", "completions"]),
     reuse_suffixes=st.booleans(),
-    adaptive_width=st.booleans(),
     leaves_in_flight=st.integers(1, 4),
 ) | st.builds(
     SearchConfig.collection,
@@ -32,7 +31,6 @@ configs = st.builds(
     num_sample=st.integers(1, 6),
     num_decision=st.integers(1, 4),
     reuse_suffixes=st.booleans(),
-    adaptive_width=st.booleans(),
     leaves_in_flight=st.integers(1, 4),
 )
 lengths = st.sampled_from([3, 7, 100])

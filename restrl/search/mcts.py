@@ -30,6 +30,8 @@ from dataclasses import dataclass, field
 
 from restrl.errors import EngineError
 from restrl.search.config import SearchConfig
+from restrl.search.paper import back_up_as_published, repeat_finished
+from restrl.search.puct import TextLogprob
 from restrl.search.selection import select_again, select_leaf
 from restrl.search.tree import Draw, Node, StateKey, TreeStatistics, next_step
 from restrl.search.wants import RewardWant, SampleWant, ValueWant, Want
@@ -79,7 +81,7 @@ class SearchTree:
         self._scores: dict[StateKey, float] = {}
         self._round: list[_Expansion] = []
         self._sampled = True
-        self._planned = 0
+        self._planned = self._counted = 0
         self._next_id = 0
         self._queue: list[Want] = []
         self._outstanding: dict[int, Want] = {}
@@ -93,6 +95,11 @@ class SearchTree:
     def done(self) -> bool:
         """The budget is spent and every answer is in."""
         return not self._queue and not self._outstanding
+
+    @property
+    def num_counted(self) -> int:
+        """Completions that are backed up; those of the round under way come at its end."""
+        return self._counted
 
     @property
     def nodes(self) -> Sequence[Node]:
@@ -206,7 +213,7 @@ class SearchTree:
     def _plan(self) -> None:
         """Chooses the leaves of the next round and wants their samples."""
         while len(self._round) < self.config.leaves_in_flight and self._planned < self.config.budget:
-            node = select_leaf(self._nodes, self.config)
+            node = self._choose()
             if node is None:
                 if self._round:
                     return
@@ -226,6 +233,16 @@ class SearchTree:
                 self._requests += 1
             self._round.append(expansion)
 
+    def _choose(self) -> Node | None:
+        """Returns the next leaf to expand, if there is one."""
+        node = select_leaf(self._nodes, self.config)
+        if self.config.algorithm == "paper" and node is not None:
+            first = select_leaf(self._nodes, self.config, finished=True)
+            if first is not None and first.state.terminal:
+                repeat_finished(first, self.score_of)
+                node = select_leaf(self._nodes, self.config)
+        return node
+
     def _take_samples(self) -> None:
         """Turns the round's completions into draws, in the order of the wants."""
         for expansion in self._round:
@@ -244,9 +261,26 @@ class SearchTree:
                     finished=completion.finish_reason == "stop",
                     num_tokens=completion.num_tokens,
                     tip=node,
+                    likelihood=self._likelihood(completion),
                 )
                 self.draws.append(draw)
                 expansion.draws.append(draw)
+
+    def _likelihood(self, completion: Completion) -> TextLogprob | None:
+        """Returns what the prior needs of a completion.
+
+        Raises:
+            EngineError: The completion has no log-probability.
+        """
+        if self.config.prior != "logprob":
+            return None
+        likelihood = TextLogprob.of(completion)
+        if likelihood is None:
+            raise EngineError(
+                f"the policy gave no log-probability for a completion of {self.root.state.problem.id}, which the prior "
+                "'logprob' needs; set prior = 'frequency', or use an engine that gives them"
+            )
+        return likelihood
 
     def _want_scores(self) -> None:
         """Wants a score for every state of the round that has none yet."""
@@ -284,41 +318,69 @@ class SearchTree:
         """Counts the round's completions, makes the children, and releases the leaves."""
         for expansion in self._round:
             node = expansion.node
-            for child in node.children.values():
-                child.set_pruned(False)
             for draw in expansion.draws:
                 draw.score = self._scores[draw.program, True] if draw.finished else None
-                draw.worth = draw.score if draw.score is not None and self.config.backup == "completions" else 0.0
-                node.credit(1, draw.worth)
-            for draw in expansion.movers:
-                self._move(draw)
-            node.prune_children(self.config.num_decision)
+            if self.config.algorithm == "paper":
+                back_up_as_published(node, expansion.movers, self.config, self.child_of, self.score_of)
+            else:
+                self._back_up_own(expansion)
+            self._counted += len(expansion.draws)
+            node.moved += len(expansion.movers)
             node.draws += expansion.n
             node.expanded = True
             node.busy = False
+            node.set_line_priors(self.config.prior)
+            if self.config.aggregate == "max":
+                node.take_maximum()
             for ancestor in node.lineage():
                 ancestor.in_flight -= expansion.n
         self._round = []
 
+    def _back_up_own(self, expansion: _Expansion) -> None:
+        node = expansion.node
+        for child in node.children.values():
+            child.set_pruned(False)
+        for draw in expansion.draws:
+            draw.worth = draw.score if draw.score is not None and self.config.backup == "completions" else 0.0
+            node.credit(1, draw.worth)
+        for draw in expansion.movers:
+            self._move(draw)
+        node.prune_children(self.config.num_decision)
+
     def _move(self, draw: Draw) -> None:
         """Moves a completion one step down the tree, making the child if it is new."""
         node = draw.tip
+        child = self.child_of(node, draw)
+        if self.config.backup == "children":
+            worth = 0.0 if child is None else self._scores[child.state.code, child.state.terminal]
+            node.credit(0, worth - draw.worth)
+            draw.worth = worth
+        if child is not None:
+            child.enter(draw)
+            if self.config.reuse_suffixes and not child.state.terminal:
+                child.stubs.append(draw)
+
+    def child_of(self, node: Node, draw: Draw) -> Node | None:
+        """Returns the child of ``node`` that a completion goes to, made if new; None where its line is not whole."""
         key = next_step(node.state.code, draw.code, draw.finished)
         if key is None:
-            if self.config.backup == "children":
-                node.credit(0, -draw.worth)
-                draw.worth = 0.0
-            return
+            return None
         child = node.children.get(key)
         if child is None:
             child = Node(State(node.state.problem, *key), node, len(self._nodes))
             child.scored_value = self._scores.get(key) if self.config.source == "values" else None
+            if draw.likelihood is not None:
+                origin = len(node.state.code) - draw.start
+                end = None if key[1] else len(key[0]) - draw.start
+                child.logprobs = draw.likelihood.between(origin, end), draw.likelihood.mean
             self._nodes.append(child)
             node.children[key] = child
-        if self.config.backup == "children":
-            worth = self._scores[key]
-            node.credit(0, worth - draw.worth)
-            draw.worth = worth
-        child.enter(draw)
-        if self.config.reuse_suffixes and not child.state.terminal:
-            child.stubs.append(draw)
+        return child
+
+    def score_of(self, state: State) -> float:
+        """Returns the score of a state that has one.
+
+        Raises:
+            KeyError: It has none yet.
+        """
+        return self._scores[state.code, state.terminal]

@@ -207,7 +207,7 @@ class SavedTree:
 def tree_to_record(tree: SearchTree) -> dict[str, Any]:
     """Returns a search as plain data; at any moment, with the completions that are backed up by then."""
     nodes = [_saved_node(node) for node in tree.nodes]
-    draws = [_saved_draw(draw) for draw in tree.draws[: tree.root.visits]]
+    draws = [_saved_draw(draw) for draw in tree.draws[: tree.num_counted]]
     config = dataclasses.asdict(tree.config)
     return SavedTree(tree.root.state.problem.id, config, tree.seed, tuple(nodes), tuple(draws)).to_record()
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from restrl.actions import finish, split_actions
+from restrl.search.puct import TextLogprob, shares, softmax
 from restrl.types import State
 
 StateKey = tuple[str, bool]
@@ -32,6 +33,7 @@ class Draw:
         score: Reward or value of the finished program; None if it was cut off, or not scored yet.
         worth: What it counts for in the statistics of the nodes that it passes through.
         tip: The deepest node that it is known to pass through.
+        likelihood: How likely the policy finds it; kept only where the search asks for it.
     """
 
     index: int
@@ -42,6 +44,7 @@ class Draw:
     tip: Node
     score: float | None = None
     worth: float = 0.0
+    likelihood: TextLogprob | None = None
 
     @property
     def program(self) -> str:
@@ -64,12 +67,18 @@ class Node:
         kept_total: The same without the completions below pruned descendants.
         in_flight: Completions under way from this node or below.
         draws: Completions sampled from this very state.
+        arrivals: Completions that came here from the parent; the policy chose the line that often, for the others
+            through this node were sampled at it or below.
+        moved: Completions whose step from here was taken.
+        maximum: Value of the best child, where the search backs up the maximum and there is a child.
         stubs: Completions through this node whose next action has not become a child.
         expanded: Completions have been turned into children here.
         busy: Its expansion is under way.
         pruned: Not selectable: the parent has enough better children.
         scored_value: The value model's value of the state, if it was asked.
-        line_prior: Probability of the last action at the parent, where the search uses it.
+        line_prior: Probability of the last action among the parent's known ones.
+        logprobs: Log-probability of the last action, if known, and mean log-probability per token of a completion that
+            goes there.
     """
 
     state: State
@@ -82,17 +91,26 @@ class Node:
     kept_total: float = 0.0
     in_flight: int = 0
     draws: int = 0
+    arrivals: int = 0
+    moved: int = 0
+    maximum: float | None = None
     stubs: list[Draw] = field(default_factory=list)
     expanded: bool = False
     busy: bool = False
     pruned: bool = False
     scored_value: float | None = None
     line_prior: float | None = None
+    logprobs: tuple[float | None, float] | None = None
+
+    @property
+    def mean(self) -> float:
+        """Mean worth of the completions through this node that are not below a pruned descendant; 0 without any."""
+        return self.kept_total / self.kept_visits if self.kept_visits else 0.0
 
     @property
     def value(self) -> float:
-        """Mean worth of the completions through this node that are not below a pruned descendant; 0 without any."""
-        return self.kept_total / self.kept_visits if self.kept_visits else 0.0
+        """What the state is taken to be worth: its best child's value where the search backs that up, or `mean`."""
+        return self.mean if self.maximum is None else self.maximum
 
     @property
     def depth(self) -> int:
@@ -123,7 +141,35 @@ class Node:
         self.total += draw.worth
         self.kept_visits += 1
         self.kept_total += draw.worth
+        self.arrivals += 1
         draw.tip = self
+
+    def count(self, visits: int, total: float) -> None:
+        """Adds visits worth ``total`` to this node and to all its ancestors, as published: pruned or not."""
+        for node in self.lineage():
+            node.visits += visits
+            node.total += total
+            node.kept_visits += visits
+            node.kept_total += total
+
+    def take_maximum(self) -> None:
+        """Makes the best child's value this node's own and its ancestors'."""
+        for node in self.lineage():
+            node.maximum = max((child.value for child in node.children.values() if not child.pruned), default=None)
+
+    def set_line_priors(self, kind: str) -> None:
+        """Gives every child its share of the policy's choice; see `restrl.search.puct`."""
+        children = list(self.children.values())
+        if kind == "uniform":
+            priors = shares([1.0] * len(children))
+        elif kind == "frequency":
+            priors = shares([child.arrivals for child in children])
+        else:
+            known = [child.logprobs or (None, 0.0) for child in children]
+            lines = [line for line, _ in known if line is not None]
+            priors = softmax(lines if len(lines) == len(known) else [mean for _, mean in known])
+        for child, prior in zip(children, priors, strict=True):
+            child.line_prior = prior
 
     def set_pruned(self, pruned: bool) -> None:
         """Takes this node's completions out of its ancestors' values, or puts them back."""

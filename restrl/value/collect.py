@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from restrl.decoding.driver import RewardScorer, SearchRun, iter_searches
-from restrl.search.config import SearchConfig
+from restrl.search.config import ALGORITHMS, WIDENINGS, SearchConfig
 from restrl.search.mcts import SearchTree
 from restrl.seeds import derive_seed
 from restrl.settings import setting
@@ -26,13 +26,19 @@ class CollectConfig:
     """How values are collected."""
 
     budget: int = setting(60, "completions to sample and grade per problem", low=1, paper=500)
+    preset: str = setting(
+        "own", "search: ours, or the published algorithm to the letter", choices=ALGORITHMS, paper="paper"
+    )
     num_sample: int = setting(5, "completions sampled from a leaf", low=1, paper=5)
     num_decision: int = setting(5, "children of a state that stay selectable", low=1, paper=5)
     c: float = setting(0.2, "weight of exploration in UCT", low=0.0, paper=0.2)
     eps: float = setting(0.1, "added to a child's visits in UCT", above=0.0, paper=0.1)
     reuse_suffixes: bool = setting(False, "let the rest of an earlier completion stand in for a new one")
-    adaptive_width: bool = setting(
-        False, "let UCT choose to sample an expanded state again, as one more child", paper=False
+    widening: str = setting(
+        "fixed",
+        "when an expanded state is sampled again: never while a leaf is left, as 2 * visits^0.5 grows, or as a child",
+        choices=WIDENINGS,
+        paper="fixed",
     )
     leaves_in_flight: int = setting(1, "leaves of one tree that are expanded at once", low=1, paper=1)
     target: Literal["own", "subtree"] = setting(
@@ -49,16 +55,19 @@ class CollectConfig:
 
     def search(self) -> SearchConfig:
         """The settings of the search."""
-        return SearchConfig.collection(
-            budget=self.budget,
-            num_sample=self.num_sample,
-            num_decision=self.num_decision,
-            c=self.c,
-            eps=self.eps,
-            reuse_suffixes=self.reuse_suffixes,
-            adaptive_width=self.adaptive_width,
-            leaves_in_flight=self.leaves_in_flight,
-        )
+        changes: dict[str, Any] = {
+            "budget": self.budget,
+            "num_sample": self.num_sample,
+            "num_decision": self.num_decision,
+            "c": self.c,
+            "eps": self.eps,
+            "reuse_suffixes": self.reuse_suffixes,
+            "widening": self.widening,
+            "leaves_in_flight": self.leaves_in_flight,
+        }
+        if self.preset == "paper":
+            return SearchConfig.paper(source="rewards", backup="completions", **changes)
+        return SearchConfig.collection(**changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,7 +283,7 @@ def num_found(num_seeds=20, **changes):
 
 def test_true_values_lead_to_the_best_program_where_the_search_can_widen():
     # A plain sample is the needle with probability 1 in 144: 60 of them find it in 6.8 of 20 cases.
-    assert num_found(budget=60, adaptive_width=True) >= 15  # measured 54 of 60
+    assert num_found(budget=60, widening="adaptive") >= 15  # measured 54 of 60
 
 
 class UniformLines:
