@@ -63,7 +63,7 @@ class Asking(ABC):
         self._next_id = 0
         self._queue: list[Want] = []
         self._outstanding: dict[int, Want] = {}
-        self._samples: dict[int, Sequence[Completion]] = {}
+        self._samples: dict[int, list[Completion]] = {}
         self._values: dict[int, float] = {}
 
     @property
@@ -106,26 +106,32 @@ class Asking(ABC):
             EngineError: A value is missing or not finite.
             ValueError: No such want is waiting for an answer.
         """
-        for want_id, value in values.items():
-            want = self._outstanding.get(want_id)
-            if not isinstance(want, ValueWant):
-                raise ValueError(f"want {want_id} is not a ValueWant that waits for an answer")
-            if value is None or not math.isfinite(value):
-                raise EngineError(
-                    f"the score of a state of {want.state.problem.id} is {value}; it must be a finite number"
-                )
-        for want_id, value in values.items():
-            self._values[want_id] = float(value)
-            self._settle(want_id)
+        self._tell_scores(values, ValueWant, -math.inf, math.inf)
 
     def tell_rewards(self, rewards: Mapping[int, float]) -> None:
-        """Is there for the protocol's sake: this search wants no rewards.
+        """Answers `RewardWant` s by id.
 
         Raises:
-            ValueError: Whenever it is told one.
+            EngineError: A reward is missing or not in [0, 1].
+            ValueError: No such want is waiting for an answer.
         """
-        for want_id in rewards:
-            raise ValueError(f"want {want_id} is not a {RewardWant.__name__} that waits for an answer")
+        self._tell_scores(rewards, RewardWant, 0.0, 1.0)
+
+    def _tell_scores(
+        self, scores: Mapping[int, float], kind: type[ValueWant] | type[RewardWant], low: float, high: float
+    ) -> None:
+        for want_id, score in scores.items():
+            want = self._outstanding.get(want_id)
+            if not isinstance(want, kind):
+                raise ValueError(f"want {want_id} is not a {kind.__name__} that waits for an answer")
+            if score is None or not math.isfinite(score) or not low <= score <= high:
+                raise EngineError(
+                    f"the score of a state of {want.state.problem.id} is {score}; it must be a finite number"
+                    + (f" in [{low:g}, {high:g}]" if math.isfinite(low) else "")
+                )
+        for want_id, score in scores.items():
+            self._values[want_id] = float(score)
+            self._settle(want_id)
 
     def _want_samples(self, state: State, n: int, seed: int) -> int:
         self._queue.append(SampleWant(self._next_id, state, n, seed))
@@ -133,7 +139,10 @@ class Asking(ABC):
         return self._next_id - 1
 
     def _want_value(self, state: State) -> int:
-        self._queue.append(ValueWant(self._next_id, state))
+        return self._want_score(state, ValueWant)
+
+    def _want_score(self, state: State, kind: type[ValueWant] | type[RewardWant]) -> int:
+        self._queue.append(kind(self._next_id, state))
         self._next_id += 1
         return self._next_id - 1
 

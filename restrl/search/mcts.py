@@ -24,17 +24,17 @@ Deviations from the paper:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from restrl.errors import EngineError
+from restrl.search.asking import Asking
 from restrl.search.config import SearchConfig
 from restrl.search.paper import back_up_as_published, repeat_finished
 from restrl.search.puct import TextLogprob
 from restrl.search.selection import select_again, select_leaf
 from restrl.search.tree import Draw, Node, StateKey, TreeStatistics, next_step
-from restrl.search.wants import RewardWant, SampleWant, ValueWant, Want
+from restrl.search.wants import RewardWant, ValueWant
 from restrl.seeds import derive_seed
 from restrl.types import Completion, State
 
@@ -50,7 +50,7 @@ class _Expansion:
     movers: list[Draw] = field(default_factory=list)
 
 
-class SearchTree:
+class SearchTree(Asking):
     """One problem's search.
 
     Attributes:
@@ -73,6 +73,7 @@ class SearchTree:
         """
         if root.terminal:
             raise ValueError("the root of a search is terminal; nothing can be sampled from it")
+        super().__init__()
         self.config = config
         self.root = Node(root, None, 0)
         self.draws: list[Draw] = []
@@ -82,19 +83,10 @@ class SearchTree:
         self._round: list[_Expansion] = []
         self._sampled = True
         self._planned = self._counted = 0
-        self._next_id = 0
-        self._queue: list[Want] = []
-        self._outstanding: dict[int, Want] = {}
-        self._answers: dict[int, list[Completion] | float] = {}
         self._score_keys: dict[int, StateKey] = {}
         self._requests = self._prompt_tokens = self._reused_prompt_tokens = 0
-        self._repeated = self._reused = self._re_expansions = 0
+        self._repeated = self._reused = self._re_expansions = self._num_scored = 0
         self._advance()
-
-    @property
-    def done(self) -> bool:
-        """The budget is spent and every answer is in."""
-        return not self._queue and not self._outstanding
 
     @property
     def num_counted(self) -> int:
@@ -106,51 +98,6 @@ class SearchTree:
         """All nodes in the order of creation, the root first."""
         return self._nodes
 
-    def ask(self, limit: int | None = None) -> list[Want]:
-        """Returns up to ``limit`` wants that were not handed out before (all that the round has, by default).
-
-        An empty list means: done, or waiting for answers.
-        """
-        taken = self._queue[:limit]
-        del self._queue[: len(taken)]
-        self._outstanding.update((want.id, want) for want in taken)
-        return taken
-
-    def tell_samples(self, want_id: int, completions: Sequence[Completion]) -> None:
-        """Answers a `SampleWant`.
-
-        Raises:
-            EngineError: The number of completions is not what was asked for.
-            ValueError: No such want is waiting for an answer.
-        """
-        want = self._outstanding.get(want_id)
-        if not isinstance(want, SampleWant):
-            raise ValueError(f"want {want_id} is not a sample want that waits for an answer")
-        if len(completions) != want.n:
-            raise EngineError(
-                f"the policy returned {len(completions)} completions for {want.state.problem.id}, {want.n} were asked "
-                "for; a policy must return exactly request.n completions"
-            )
-        self._settle(want_id, list(completions))
-
-    def tell_values(self, values: Mapping[int, float]) -> None:
-        """Answers `ValueWant` s by id.
-
-        Raises:
-            EngineError: A value is missing or not finite.
-            ValueError: No such want is waiting for an answer.
-        """
-        self._tell_scores(values, ValueWant, -math.inf, math.inf)
-
-    def tell_rewards(self, rewards: Mapping[int, float]) -> None:
-        """Answers `RewardWant` s by id.
-
-        Raises:
-            EngineError: A reward is missing or not in [0, 1].
-            ValueError: No such want is waiting for an answer.
-        """
-        self._tell_scores(rewards, RewardWant, 0.0, 1.0)
-
     def statistics(self) -> TreeStatistics:
         """Returns what the search has done so far; changes nothing."""
         return TreeStatistics(
@@ -161,7 +108,7 @@ class SearchTree:
             generated_tokens=sum(draw.num_tokens for draw in self.draws),
             prompt_tokens=self._prompt_tokens,
             reused_prompt_tokens=self._reused_prompt_tokens,
-            scored_states=len(self._scores),
+            scored_states=self._num_scored,
             repeated_scores=self._repeated,
             reused_suffixes=self._reused,
             re_expansions=self._re_expansions,
@@ -170,29 +117,9 @@ class SearchTree:
             depth=max(node.depth for node in self._nodes),
         )
 
-    def _tell_scores(
-        self, scores: Mapping[int, float], kind: type[ValueWant] | type[RewardWant], low: float, high: float
-    ) -> None:
-        for want_id, score in scores.items():
-            want = self._outstanding.get(want_id)
-            if not isinstance(want, kind):
-                raise ValueError(f"want {want_id} is not a {kind.__name__} that waits for an answer")
-            if score is None or not math.isfinite(score) or not low <= score <= high:
-                raise EngineError(
-                    f"the score of a state of {want.state.problem.id} is {score}; it must be a finite number"
-                    + (f" in [{low:g}, {high:g}]" if math.isfinite(low) else "")
-                )
-        for want_id, score in scores.items():
-            self._settle(want_id, float(score))
-
-    def _settle(self, want_id: int, answer: list[Completion] | float) -> None:
-        del self._outstanding[want_id]
-        self._answers[want_id] = answer
-        self._advance()
-
     def _advance(self) -> None:
         """Goes on until something has to be asked, or the search is done."""
-        while not self._queue and not self._outstanding:
+        while self.done:
             if not self._sampled:
                 self._take_samples()
                 self._sampled = True
@@ -204,11 +131,17 @@ class SearchTree:
                 self._plan()
                 self._sampled = False
             else:
+                self._let_go()
                 return
 
-    def _want_id(self) -> int:
-        self._next_id += 1
-        return self._next_id - 1
+    def _let_go(self) -> None:
+        """Drops what a finished search has no more use for: its states, completions and statistics stay."""
+        self._scores.clear()
+        for node in self._nodes:
+            node.stubs = []
+            node.logprobs = None
+        for draw in self.draws:
+            draw.likelihood = None
 
     def _plan(self) -> None:
         """Chooses the leaves of the next round and wants their samples."""
@@ -227,9 +160,8 @@ class SearchTree:
             self._planned += n
             expansion = _Expansion(node, n, None)
             if n:
-                expansion.want_id = self._want_id()
                 seed = derive_seed(self.seed, "search", node.state.problem.id, node.state.code, node.draws)
-                self._queue.append(SampleWant(expansion.want_id, node.state, n, seed))
+                expansion.want_id = self._want_samples(node.state, n, seed)
                 self._requests += 1
             self._round.append(expansion)
 
@@ -239,7 +171,7 @@ class SearchTree:
         if self.config.algorithm == "paper" and node is not None:
             first = select_leaf(self._nodes, self.config, finished=True)
             if first is not None and first.state.terminal:
-                repeat_finished(first, self.score_of)
+                repeat_finished(first, self._score_of)
                 node = select_leaf(self._nodes, self.config)
         return node
 
@@ -248,8 +180,7 @@ class SearchTree:
         for expansion in self._round:
             if expansion.want_id is None:
                 continue
-            completions = self._answers.pop(expansion.want_id)
-            assert isinstance(completions, list)
+            completions = self._samples.pop(expansion.want_id)
             node = expansion.node
             self._reused_prompt_tokens += sum(completion.reused_prompt_tokens for completion in completions)
             self._prompt_tokens += sum(c.prompt_tokens - c.reused_prompt_tokens for c in completions)
@@ -300,18 +231,13 @@ class SearchTree:
                     self._repeated += 1
                     continue
                 wanted.add(key)
-                want_id = self._want_id()
-                self._score_keys[want_id] = key
-                state = State(self.root.state.problem, *key)
-                self._queue.append(
-                    RewardWant(want_id, state) if self.config.source == "rewards" else ValueWant(want_id, state)
-                )
+                kind = RewardWant if self.config.source == "rewards" else ValueWant
+                self._score_keys[self._want_score(State(self.root.state.problem, *key), kind)] = key
 
     def _take_scores(self) -> None:
         for want_id, key in self._score_keys.items():
-            score = self._answers.pop(want_id)
-            assert isinstance(score, float)
-            self._scores[key] = score
+            self._scores[key] = self._values.pop(want_id)
+        self._num_scored += len(self._score_keys)
         self._score_keys.clear()
 
     def _back_up(self) -> None:
@@ -321,7 +247,7 @@ class SearchTree:
             for draw in expansion.draws:
                 draw.score = self._scores[draw.program, True] if draw.finished else None
             if self.config.algorithm == "paper":
-                back_up_as_published(node, expansion.movers, self.config, self.child_of, self.score_of)
+                back_up_as_published(node, expansion.movers, self.config, self._child_of, self._score_of)
             else:
                 self._back_up_own(expansion)
             self._counted += len(expansion.draws)
@@ -350,7 +276,7 @@ class SearchTree:
     def _move(self, draw: Draw) -> None:
         """Moves a completion one step down the tree, making the child if it is new."""
         node = draw.tip
-        child = self.child_of(node, draw)
+        child = self._child_of(node, draw)
         if self.config.backup == "children":
             worth = 0.0 if child is None else self._scores[child.state.code, child.state.terminal]
             node.credit(0, worth - draw.worth)
@@ -360,7 +286,7 @@ class SearchTree:
             if self.config.reuse_suffixes and not child.state.terminal:
                 child.stubs.append(draw)
 
-    def child_of(self, node: Node, draw: Draw) -> Node | None:
+    def _child_of(self, node: Node, draw: Draw) -> Node | None:
         """Returns the child of ``node`` that a completion goes to, made if new; None where its line is not whole."""
         key = next_step(node.state.code, draw.code, draw.finished)
         if key is None:
@@ -377,7 +303,7 @@ class SearchTree:
             node.children[key] = child
         return child
 
-    def score_of(self, state: State) -> float:
+    def _score_of(self, state: State) -> float:
         """Returns the score of a state that has one.
 
         Raises:
