@@ -100,3 +100,5 @@ def _train(context: Context, tag: str, kind: ValueKind, name: str) -> None:
             f"{tag} policy: {LONG_NAMES[kind]}'s validation error {report.validation_mse:.4f}, "
             f"{report.baseline_mse:.4f} for the mean alone"
         )
+        if report.search is not None:
+            context.progress.note(f"{tag} policy, {LONG_NAMES[kind]}: {report.search.verdict}")

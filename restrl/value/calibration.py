@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restrl.value.calibrators import CalibrationCheck
+from restrl.value.signal import SearchOutlook
 
 Floats = NDArray[np.float64]
 
 NUM_BINS = 10
-BEST_OF = (1, 2, 4, 8, 16, 32)
+BEST_OF = (1, 2, 4, 8, 16, 32, 64, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,33 @@ class BestOf:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareError:
+    """Error on states with a certain share of the program written.
+
+    Attributes:
+        part: Which states.
+        mse: Mean squared error, weighted as in training.
+        baseline_mse: That of the training mean.
+        within: Correlation of prediction and target among the states of a problem; NaN where one is constant.
+        count: States.
+    """
+
+    part: str
+    mse: float
+    baseline_mse: float
+    within: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRanking:
+    """Ranking accuracy of finished programs by the ``last``, ``min`` or ``mean`` of the values of their steps."""
+
+    aggregation: str
+    ranking_accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
 class ValueReport:
     """A value model on validation problems.
 
@@ -79,6 +107,9 @@ class ValueReport:
         calibration_checks: Ways of calibrating, on problems that they were not fitted on; every other figure of the
             report is of the model as trained, without calibration.
         calibration_method: The one that is applied when the model is loaded: ``none``, ``isotonic`` or ``quantile``.
+        shares: Error by how much of the program is written.
+        step_rankings: How the values along a program rank it.
+        search: Whether search can help with this scorer.
         model_dir: Where the model is, seen from the report's folder.
     """
 
@@ -100,10 +131,13 @@ class ValueReport:
     kind: str = "vm"
     calibration_checks: tuple[CalibrationCheck, ...] = ()
     calibration_method: str = "none"
+    shares: tuple[ShareError, ...] = ()
+    step_rankings: tuple[StepRanking, ...] = ()
+    search: SearchOutlook | None = None
     model_dir: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain data; NaN becomes None."""
+        """Returns plain data; numbers that are not finite become None."""
         return {key: _plain(value) for key, value in asdict(self).items()}
 
 
@@ -119,6 +153,10 @@ class Predictions:
         finished: Whether the state is a finished program.
         problem: Problem of each state.
         program: Code of each state, to count a program once.
+        share: Actions of the state by those of its program; NaN where the program was cut off.
+        parent: Code of the state one action before.
+        carrier: Number of the program that carries the target; targets of a program by ascending offset.
+        completions: Completions behind the target, as far as this program carries them.
     """
 
     predicted: Floats
@@ -128,6 +166,10 @@ class Predictions:
     finished: NDArray[np.bool_]
     problem: Sequence[str]
     program: Sequence[str]
+    share: Floats
+    parent: Sequence[str]
+    carrier: NDArray[np.int64]
+    completions: Floats
 
 
 def evaluate_predictions(data: Predictions, train_mean: float, num_train_states: int = 0) -> ValueReport:
@@ -258,7 +300,7 @@ def _ranks(values: Floats) -> Floats:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
-        return None if math.isnan(value) else value
+        return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,10 @@ class Target:
     finished: bool
     problem_id: str
     code: str
+    share: float
+    parent: str
+    carrier: int
+    completions: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ def encode_trajectories(
     context = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
     data = ValueData([], [])
     too_long = 0
-    for trajectory in trajectories:
+    for carrier, trajectory in enumerate(trajectories):
         if trajectory.problem_id not in problems:
             raise ProblemError(
                 f"values name problem {trajectory.problem_id!r}, which is not among the {len(problems)} given; "
@@ -92,26 +97,33 @@ def encode_trajectories(
             too_long += 1
             continue
         data.sequences.extend(sequences)
-        data.targets.extend(targets_of(trajectory, config.weight_by_visits))
+        data.targets.extend(targets_of(trajectory, config.weight_by_visits, carrier))
     if too_long:
         _log.warning("%d programs are longer than the model's context of %s tokens: left out", too_long, context)
     return data
 
 
-def targets_of(trajectory: Trajectory, weight_by_visits: bool) -> list[Target]:
+def targets_of(trajectory: Trajectory, weight_by_visits: bool, carrier: int = 0) -> list[Target]:
     """Returns the targets of one trajectory's states, in the order of their offsets."""
-    ends = boundaries(trajectory.code)
-    return [
-        Target(
-            value,
-            weight if weight_by_visits else 1.0,
-            sum(end <= offset for end in ends),
-            offset == len(trajectory.code) + 1,
-            trajectory.problem_id,
-            trajectory.code[:offset],
+    ends = [0, *boundaries(trajectory.code)]
+    made = []
+    for offset, value, weight in trajectory.targets:
+        depth = sum(end <= offset for end in ends) - 1
+        made.append(
+            Target(
+                value=value,
+                weight=weight if weight_by_visits else 1.0,
+                depth=depth,
+                finished=offset == len(trajectory.code) + 1,
+                problem_id=trajectory.problem_id,
+                code=trajectory.code[:offset],
+                share=depth / max(1, len(ends) - 1) if trajectory.terminal else math.nan,
+                parent=trajectory.code[: ends[max(0, depth - 1)]],
+                carrier=carrier,
+                completions=weight,
+            )
         )
-        for offset, value, weight in trajectory.targets
-    ]
+    return made
 
 
 class Batches(Dataset[list[ValueSequence]]):
@@ -142,4 +154,8 @@ def predictions(values: np.ndarray[Any, np.dtype[np.float64]], targets: Sequence
         finished=np.array([target.finished for target in targets]),
         problem=[target.problem_id for target in targets],
         program=[target.code for target in targets],
+        share=np.array([target.share for target in targets]),
+        parent=[target.parent for target in targets],
+        carrier=np.array([target.carrier for target in targets], dtype=np.int64),
+        completions=np.array([target.completions for target in targets]),
     )

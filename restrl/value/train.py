@@ -38,6 +38,7 @@ from restrl.errors import ConfigError, EngineError
 from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer, recompute_option
 from restrl.policy.prompting import resolve_style, warn_about_boundaries
 from restrl.types import Problem
+from restrl.value.breakdown import full_report
 from restrl.value.calibration import Predictions, ValueReport, evaluate_predictions
 from restrl.value.config import ValueConfig
 from restrl.value.data import Batches, ValueData, encode_trajectories, predictions, split_problems, unwrap
@@ -127,7 +128,7 @@ def train_value_model(
     data = trainer.predict()
     checks, method = calibrate(trainer.model_to_fit(), data, config.calibration)
     report = replace(
-        evaluate_predictions(data, train_mean),
+        full_report(data, train_mean),
         calibration_checks=checks,
         calibration_method=method,
         best_epoch=trainer.best_epoch(),

@@ -138,7 +138,7 @@ def test_process_model_gives_the_probability_of_every_step(tiny_plain_model_dir:
     assert (report.kind, report.num_states) == ("prm", 18)
     meta = AutoConfig.from_pretrained(tmp_path / "model").restrl_value
     assert (meta["kind"], meta["output"]) == ("prm", "sigmoid")
-    model = TrainedValueModel(tmp_path / "model", device="cpu")
+    model = TrainedValueModel(tmp_path / "model", device="cpu", calibration="none")
     new = make_problem("new", initial_state="def g(xs):\n")
     good, bad = model.score_boundaries([State(new, FIRST + GOOD, True), State(new, FIRST + BAD, True)])
     assert len(good) == len(bad) == 3 and all(0 <= value <= 1 for value in (*good, *bad))
