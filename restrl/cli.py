@@ -106,23 +106,14 @@ def _suite_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_tools(commands: Any) -> None:
-    solve = commands.add_parser("solve", help="print the best program for one problem")
-    solve.add_argument(
-        "--problem",
-        required=True,
-        help="a JSONL file with one problem, FILE.jsonl:ID, starter/SPLIT/NUMBER, or - for standard input",
-    )
-    solve.add_argument("--policy", required=True, type=Path, help="a causal language model directory")
-    solve.add_argument("--value-model", type=Path, help="a value model directory")
-    solve.add_argument(
-        "--decoder", help="sample, best-of-n or vm-mcts (default: vm-mcts with a value model, else sample)"
-    )
-    solve.add_argument("--budget", type=int, default=30, help="completions to sample (default: 30)")
-    solve.add_argument("--seed", type=int, default=0)
-    solve.add_argument("--max-new-tokens", type=int, default=512, help="tokens per completion (default: 512)")
-    solve.add_argument("--temperature", type=float, default=0.7)
-    solve.add_argument("--json", action="store_true", help="the program, its value and the costs as JSON")
-    solve.set_defaults(handler=_tool("solve"))
+    _solve_arguments(commands.add_parser("solve", help="print the best program for one problem"))
+    tree = commands.add_parser("tree", help="show saved searches, as text or as a page")
+    tree.add_argument("files", nargs="+", type=Path, metavar="FILE", help="trees of restrl solve or of a run")
+    tree.add_argument("--html", type=Path, metavar="FILE", help="write a page with all of them, for a browser")
+    tree.add_argument("--problem", metavar="ID", help="only this problem")
+    tree.add_argument("--states", type=int, default=60, metavar="N", help="states of the text (default: 60)")
+    tree.add_argument("--title", default="Search trees", help="title of the page")
+    tree.set_defaults(handler=_tool("tree"))
     grade = commands.add_parser("grade", help="grade a samples file")
     grade.add_argument("--problems", required=True, help="a problem set's name or a JSONL file")
     grade.add_argument(
@@ -148,6 +139,46 @@ def _add_tools(commands: Any) -> None:
     doctor.add_argument("--json", action="store_true")
     doctor.add_argument("--require", default="", metavar="LAYERS", help="fail if one of these layers is not in force")
     doctor.set_defaults(handler=_tool("doctor"))
+
+
+def _solve_arguments(solve: argparse.ArgumentParser) -> None:
+    solve.add_argument(
+        "--problem",
+        required=True,
+        help="a JSONL file with one problem, FILE.jsonl:ID, starter/SPLIT/NUMBER, or - for standard input",
+    )
+    solve.add_argument("--policy", required=True, type=Path, help="a causal language model directory, or starter")
+    solve.add_argument("--value-model", type=Path, help="a value model directory")
+    solve.add_argument(
+        "--decoder",
+        help="sample, greedy, best-of-n, vm-mcts or another (default: vm-mcts with a value model, else sample)",
+    )
+    solve.add_argument("--budget", type=int, default=30, help="completions to sample (default: 30)")
+    solve.add_argument("--seed", type=int, default=0)
+    solve.add_argument("--max-new-tokens", type=int, default=512, help="tokens per completion (default: 512)")
+    solve.add_argument("--temperature", type=float, default=0.7)
+    solve.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="overrides",
+        help="any setting of [policy], [decode] or [grading]",
+    )
+    solve.add_argument("--grade", action="store_true", help="run the problem's tests afterwards; they choose nothing")
+    solve.add_argument(
+        "--show-tree",
+        nargs="?",
+        type=int,
+        const=60,
+        metavar="N",
+        help="print the N most visited states of the search before the program (default: 60); all of it with --json",
+    )
+    solve.add_argument("--html", type=Path, metavar="FILE", help="write the search as a page for a browser")
+    solve.add_argument("--save-tree", type=Path, metavar="FILE", help="save the search, for restrl tree")
+    solve.add_argument("--json", action="store_true", help="the program, its value and the costs as JSON")
+    solve.add_argument("--quiet", action="store_true", help="no progress")
+    solve.set_defaults(handler=_tool("solve"))
 
 
 def _tool(name: str) -> Callable[[argparse.Namespace], int]:

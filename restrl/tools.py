@@ -1,4 +1,4 @@
-"""The commands beside the loop: solve one problem, grade samples, remake the starter, doctor."""
+"""The commands beside the loop: solve one problem, show searches, grade samples, remake the starter, doctor."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import json
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from restrl.console import console_progress
@@ -20,76 +18,19 @@ from restrl.types import Problem
 if TYPE_CHECKING:
     from restrl.grading.layers import LayerReport
 
-DECODER_NAMES = ("sample", "best-of-n", "vm-mcts")
-
 
 def solve(args: argparse.Namespace) -> int:
-    """Prints the best program that a decoder finds for one problem; no test is run."""
-    decoder = args.decoder or ("vm-mcts" if args.value_model else "sample")
-    if decoder.replace("_", "-") not in DECODER_NAMES:
-        raise ConfigError(f"--decoder {decoder!r}: allowed: {', '.join(DECODER_NAMES)}")
-    if decoder != "sample" and args.value_model is None:
-        raise ConfigError(f"--decoder {decoder} needs a value model; give its directory with --value-model")
-    if args.budget < 1:
-        raise ConfigError(f"--budget {args.budget}: at least 1 completion")
-    if args.temperature < 0 or args.max_new_tokens < 1:
-        raise ConfigError(
-            f"--temperature {args.temperature} and --max-new-tokens {args.max_new_tokens}: at least 0 and at least 1"
-        )
-    problem = _one_problem(args.problem)
-    from restrl.policy.model_dir import check_model_dir
+    """Prints the best program that a decoder finds for one problem."""
+    from restrl import solve_command
 
-    check_model_dir(args.policy)
-    if args.value_model is not None:
-        check_model_dir(args.value_model)
-    from restrl.decoding import decode
-    from restrl.decoding.config import DecodeConfig
-    from restrl.policy.transformers_engine import TransformersPolicy
-    from restrl.types import SamplingParams
-
-    value_model = None
-    if args.value_model is not None:
-        from restrl.value.model import TrainedValueModel
-
-        value_model = TrainedValueModel(args.value_model)
-    params = SamplingParams(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
-    config = DecodeConfig(budget=args.budget)
-    decoded = decode(
-        decoder, [problem], TransformersPolicy(args.policy), value_model, config, args.seed, params=params
-    )[0]
-    answer = decoded.answer
-    program = problem.initial_state + answer.code
-    if args.json:
-        record = {
-            "problem_id": problem.id,
-            "program": program,
-            "finished": answer.finished,
-            "value": answer.score,
-            "decoder": decoder,
-            "cost": dataclasses.asdict(decoded.ledger),
-        }
-        print(json.dumps(record, ensure_ascii=False))
-    else:
-        print(program, end="" if program.endswith("\n") else "\n")
-    return 0
+    return solve_command.run(args)
 
 
-def _one_problem(source: str) -> Problem:
-    """Reads the one problem of a file or of standard input, or one of a set by its id."""
-    from restrl.problems import load_problems
+def tree(args: argparse.Namespace) -> int:
+    """Shows saved searches."""
+    from restrl import solve_command
 
-    if source == "-":
-        with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
-            file.write(sys.stdin.read())
-            file.flush()
-            problems = load_problems(file.name)
-    elif Path(source).suffix == ".jsonl":
-        problems = load_problems(source)
-    else:
-        return find_problem(source)
-    if len(problems) != 1:
-        raise ProblemError(f"--problem {source}: holds {len(problems)} problems; give a file with exactly one")
-    return problems[0]
+    return solve_command.view(args)
 
 
 def find_problem(name: str) -> Problem:
@@ -238,6 +179,7 @@ def _machine() -> dict[str, str]:
 
 TOOLS: dict[str, Callable[[argparse.Namespace], int]] = {
     "solve": solve,
+    "tree": tree,
     "grade": grade,
     "starter": starter,
     "doctor": doctor,

@@ -36,7 +36,22 @@ LAYERS = (
         ),
     ),
     ("pipeline", ("pipeline",)),
-    ("cli", ("cli", "console", "tools", "problem_commands", "suite_command", "serving", "__main__", "__init__")),
+    (
+        "cli",
+        (
+            "cli",
+            "console",
+            "tools",
+            "problem_commands",
+            "solve_command",
+            "solve_live",
+            "solve_watch",
+            "suite_command",
+            "serving",
+            "__main__",
+            "__init__",
+        ),
+    ),
 )
 PURE_ALLOWED = {"numpy", "restrl"}
 # Modules of the standard library that reach out of the process, or read the clock.

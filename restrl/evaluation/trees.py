@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from restrl.errors import ArtifactError
-from restrl.search.saved import SavedDraw, SavedNode, SavedTree
+from restrl.search.mcts import SearchTree
+from restrl.search.saved import SavedDraw, SavedNode, SavedTree, tree_to_record
 from restrl.search.tree import next_step
 from restrl.types import Grade, Problem
 
@@ -152,6 +153,26 @@ def entry_of(
             by_draw[draw.index] = ProgramGrade(grade.reward, grade.passed, verdicts)
     names = next((tuple(v.id for v in grade.verdicts) for grade in (grades or {}).values()), ())
     return TreeEntry(tree, method, problem.statement, problem.initial_state, answer, names, by_draw)
+
+
+def tree_of_search(search: Any, problem_id: str, method: str) -> SavedTree:
+    """Returns a search as it is now: its own tree, or for one that keeps none the tree of its completions' lines.
+
+    Args:
+        search: A `SearchTree`, or anything whose ``draws`` have a ``program``, ``finished`` and ``score``.
+        problem_id: What is searched.
+        method: In words.
+    """
+    if isinstance(search, SearchTree):
+        return SavedTree.from_record(tree_to_record(search))
+    return tree_of_candidates(problem_id, [_Drawn(d.program, d.finished, d.score) for d in search.draws], method)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    code: str
+    finished: bool
+    score: float | None
 
 
 def tree_of_candidates(problem_id: str, candidates: Sequence[CandidateLike], method: str) -> SavedTree:
