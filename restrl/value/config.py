@@ -20,10 +20,17 @@ class ValueConfig:
     batch_tokens: int = setting(8192, "tokens of one forward, padding included", low=1)
     accumulation: int = setting(1, "forwards per optimizer step", low=1)
     max_grad_norm: float = setting(1.0, "gradient clipping", above=0.0)
+    architecture: Literal["classifier", "surprise"] = setting(
+        "classifier",
+        "classifier: the policy's backbone with a linear head, fine-tuned; surprise: a small recurrent network that "
+        "reads how likely the policy, left as it is, found each token (for small policies)",
+        choices=("classifier", "surprise"),
+        paper="classifier",
+    )
     loss: str = setting(
         "auto",
         "mse: (V - v)^2; bce: cross-entropy with the target as a soft label, V = sigmoid of the output; "
-        "auto: bce for a process reward model, else mse",
+        "auto: bce for a process reward model and for architecture surprise, else mse",
         choices=("auto", "mse", "bce"),
         paper="mse",
     )
@@ -53,4 +60,4 @@ class ValueConfig:
         """Returns the settings with the loss that ``auto`` means for a kind of scorer."""
         if self.loss != "auto":
             return self
-        return replace(self, loss="bce" if kind == "prm" else "mse")
+        return replace(self, loss="bce" if kind == "prm" or self.architecture == "surprise" else "mse")

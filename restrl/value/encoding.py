@@ -26,11 +26,13 @@ class ValueSequence:
         ids: Token ids.
         positions: Indices into ``ids`` at which the scalar head is read.
         slots: For each position, the number of the output that it fills.
+        start: How many tokens are the prompt's, before any code.
     """
 
     ids: tuple[int, ...]
     positions: tuple[int, ...]
     slots: tuple[int, ...]
+    start: int = 1
 
 
 def encode_outputs(
@@ -49,18 +51,19 @@ def encode_outputs(
         tokenizer: The value model's tokenizer.
         style: The prompt style.
     """
-    encoded = encode_boundaries(state, tokenizer, style, offsets)
-    together = [i for i, exact in enumerate(encoded.exact) if exact]
+    encoded = encode_boundaries(state, tokenizer, style, [*offsets, 0])
+    start = encoded.positions[-1] + 1
+    together = [i for i, exact in enumerate(encoded.exact[:-1]) if exact]
     sequences = []
     if together:
         positions = tuple(encoded.positions[i] for i in together)
         # Nothing after the last position that is read matters to a causal model.
         ids = encoded.ids[: max(positions) + 1]
-        sequences.append(ValueSequence(ids, positions, tuple(slots[i] for i in together)))
-    for i, exact in enumerate(encoded.exact):
+        sequences.append(ValueSequence(ids, positions, tuple(slots[i] for i in together), start))
+    for i, exact in enumerate(encoded.exact[:-1]):
         if not exact:
             ids = tuple(encode_state(State(state.problem, state.code[: offsets[i]]), tokenizer, style))
-            sequences.append(ValueSequence(ids, (len(ids) - 1,), (slots[i],)))
+            sequences.append(ValueSequence(ids, (len(ids) - 1,), (slots[i],), min(start, len(ids))))
     return sequences
 
 

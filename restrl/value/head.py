@@ -5,7 +5,7 @@ regression, and the calibration that its configuration carries.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
@@ -17,6 +17,7 @@ from restrl.value.config import ValueConfig
 from restrl.value.data import ValueData
 from restrl.value.kinds import ValueKind
 from restrl.value.model import META_KEY, check_value_head, features
+from restrl.value.surprise import SurpriseForSequenceClassification
 
 _RIDGE_STATES = 20_000
 
@@ -24,25 +25,32 @@ _RIDGE_STATES = 20_000
 def load_untrained(
     path: Path, tokenizer: PreTrainedTokenizerBase, config: ValueConfig, style: str, kind: ValueKind = "vm"
 ) -> PreTrainedModel:
-    """The policy's backbone with one scalar output at zero."""
+    """The policy's backbone, or a reader of the policy's surprise, with one scalar output at zero."""
     try:
         with quiet():
-            model = cast(
-                PreTrainedModel,
-                AutoModelForSequenceClassification.from_pretrained(
-                    str(path), num_labels=1, dtype=torch.float32, local_files_only=True
-                ),
-            )
+            model = cast(PreTrainedModel, _load(path, config.architecture))
     except Exception as error:
         # Whatever its libraries raise: the user needs the path and one line.
         raise load_error(path, error) from error
     check_value_head(model)
     with torch.no_grad():
         cast(torch.nn.Linear, model.score).weight.zero_()
+        if model.score.bias is not None:
+            model.score.bias.zero_()
     text_config = model.config.get_text_config(decoder=True)
     text_config.pad_token_id = choose_pad_id(tokenizer)
     setattr(model.config, META_KEY, {"kind": kind, "output": _output_of(config), "prompt_style": style})
     return model
+
+
+def _load(path: Path, architecture: str) -> PreTrainedModel:
+    options: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
+    if architecture == "surprise":
+        model = SurpriseForSequenceClassification.from_policy(path, **options)
+        # The policy is not trained: its predictions for a program are made once.
+        model.reader.remembered = {}
+        return cast(PreTrainedModel, model)
+    return cast(PreTrainedModel, AutoModelForSequenceClassification.from_pretrained(str(path), num_labels=1, **options))
 
 
 def choose_pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -80,7 +88,7 @@ def fit_head(model: PreTrainedModel, data: ValueData, config: ValueConfig, ridge
     # Every so-manyth batch: batches are sorted by length, and the head should see all lengths.
     stride = max(1, -(-len(data.targets) // _RIDGE_STATES))
     for batch in batches[::stride]:
-        hidden_BTD = features(model, [sequence.ids for sequence in batch])
+        hidden_BTD = features(model, [sequence.ids for sequence in batch], [sequence.start for sequence in batch])
         for row, sequence in zip(hidden_BTD, batch, strict=True):
             x_ND = row[list(sequence.positions)].double().cpu()
             targets = [data.targets[slot] for slot in sequence.slots]

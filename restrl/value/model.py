@@ -27,6 +27,7 @@ from restrl.policy.prompting import resolve_style, state_offsets
 from restrl.types import State
 from restrl.value.calibrators import Calibrator
 from restrl.value.encoding import ValueSequence, encode_outputs, host_states, length_batches
+from restrl.value.surprise import SurpriseForSequenceClassification
 
 META_KEY = "restrl_value"
 
@@ -186,7 +187,7 @@ class TrainedValueModel:
         with torch.inference_mode():
             for batch in length_batches([len(ids) for ids in rows], self.max_batch_tokens):
                 ids = [rows[i] for i in batch]
-                outputs_BT = outputs(self.model, ids).float()
+                outputs_BT = outputs(self.model, ids, [unique[row][0].start for row in ids]).float()
                 if self._output == "sigmoid":
                     outputs_BT = torch.sigmoid(outputs_BT)
                 self.stats.tokens += sum(len(row) for row in ids)
@@ -224,18 +225,25 @@ def _calibrator(stored: Any, wanted: str) -> Calibrator | None:
     return Calibrator.from_json(fits[method])
 
 
-def outputs(model: PreTrainedModel, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+def outputs(model: PreTrainedModel, ids: Sequence[Sequence[int]], starts: Sequence[int] | None = None) -> torch.Tensor:
     """Returns the scalar head at every token, shape (B, T).
 
     Rows are padded on the right. No mask is needed: in a causal model nothing before the padding sees it.
+
+    Args:
+        model: The value model.
+        ids: Token ids of B rows.
+        starts: How many tokens of each row are the prompt's; a model that reads surprise starts there.
     """
     head = cast(torch.nn.Module, model.score)
-    hidden_BTD = features(model, ids)
+    hidden_BTD = features(model, ids, starts)
     return cast(torch.Tensor, head(hidden_BTD)).squeeze(-1)
 
 
-def features(model: PreTrainedModel, ids: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Returns the last hidden state at every token, shape (B, T, D), rows padded on the right."""
+def features(model: PreTrainedModel, ids: Sequence[Sequence[int]], starts: Sequence[int] | None = None) -> torch.Tensor:
+    """Returns what the scalar head reads at every token, shape (B, T, D), rows padded on the right."""
+    if isinstance(model, SurpriseForSequenceClassification):
+        return cast(torch.Tensor, model.reader(ids, starts or [1] * len(ids)))
     longest = max(len(row) for row in ids)
     pad = model.config.get_text_config(decoder=True).pad_token_id or 0
     ids_BT = torch.tensor([[*row, *([pad] * (longest - len(row)))] for row in ids], device=model.device)

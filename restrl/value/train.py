@@ -213,7 +213,11 @@ class _ValueTrainer(Trainer):
     ) -> Any:
         """``sum w * error / (weight of the step)``, so it does not matter how the step is cut into forwards."""
         batch: list[ValueSequence] = inputs["batch"]
-        outputs_BT = outputs(self.accelerator.unwrap_model(model), [sequence.ids for sequence in batch]).float()
+        outputs_BT = outputs(
+            self.accelerator.unwrap_model(model),
+            [sequence.ids for sequence in batch],
+            [sequence.start for sequence in batch],
+        ).float()
         rows = [row for row, sequence in enumerate(batch) for _ in sequence.positions]
         columns = [position for sequence in batch for position in sequence.positions]
         targets = [self._training.targets[slot] for sequence in batch for slot in sequence.slots]
@@ -259,7 +263,9 @@ class _ValueTrainer(Trainer):
         model.eval()
         with torch.no_grad():
             for batch in cast(Batches, self.eval_dataset):
-                outputs_BT = outputs(model, [sequence.ids for sequence in batch]).float()
+                outputs_BT = outputs(
+                    model, [sequence.ids for sequence in batch], [sequence.start for sequence in batch]
+                ).float()
                 if self._config.loss == "bce":
                     outputs_BT = torch.sigmoid(outputs_BT)
                 for row, sequence in zip(outputs_BT.tolist(), batch, strict=True):
