@@ -173,6 +173,7 @@ class Completion:
             token included, if known: what ``logprob`` sums up.
         token_ends: How many characters of ``text`` stand when each generated token is there, one number per entry of
             ``token_logprobs``, ascending, at most ``len(text)``: it places a token in its line. If known.
+        cost: What a server charged for it, in the currency of the prices given; 0 for a model in this process.
     """
 
     text: str
@@ -185,6 +186,7 @@ class Completion:
     trailing: str = ""
     token_logprobs: tuple[float, ...] | None = None
     token_ends: tuple[int, ...] | None = None
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from restrl.types import Completion, Policy, SampleRequest, SamplingParams, Stat
 
 PARAMS = SamplingParams(temperature=0.9, max_new_tokens=20)
 GREEDY = replace(PARAMS, temperature=0.0)
-CODES = ("", "    total = 0\n", "    total = 0\n    for x in xs:\n")
+CODES = ("", "    total = 0\n")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Subject:
 
 
 def states(*, stops: tuple[str, ...] = ()) -> list[State]:
-    """Six states of two problems."""
+    """Four states of two problems."""
     problems = [make_problem(f"p/{i}", preamble="#" * i, stop_strings=stops) for i in range(2)]
     return [State(problem, code) for problem in problems for code in CODES]
 
@@ -68,15 +68,15 @@ def check_same_seed_whatever_the_batch(subject: Subject) -> None:
     together = texts(subject.policy.sample(asked, PARAMS))
     alone = [texts(subject.policy.sample([request], PARAMS))[0] for request in asked]
     assert alone == together
-    more = texts(subject.policy.sample([replace(request, n=request.n + 2) for request in asked], PARAMS))
+    more = texts(subject.policy.sample([replace(request, n=request.n + 1) for request in asked], PARAMS))
     assert [row[: request.n] for row, request in zip(more, asked, strict=True)] == together
 
 
 def check_different_seeds_differ(subject: Subject) -> None:
     """Neither two seeds nor two completions of one seed share their draws, also where the seeds are neighbours."""
     state = states()[0]
-    rows = texts(subject.policy.sample([SampleRequest(state, 8, seed) for seed in range(4)], PARAMS))
-    assert len({tuple(row) for row in rows}) == 4
+    rows = texts(subject.policy.sample([SampleRequest(state, 5, seed) for seed in range(3)], PARAMS))
+    assert len({tuple(row) for row in rows}) == 3
     assert all(len(set(row)) > 1 for row in rows)
     # An engine that gives completion i the seed s + i answers seed 1 with the tail of what it answered to seed 0.
     assert all(left[1:] != right[:-1] for left, right in itertools.pairwise(rows))
@@ -99,7 +99,7 @@ def check_stop_strings(subject: Subject, stop: str) -> None:
 
 def check_finish_reasons(subject: Subject) -> None:
     """``length`` exactly where the budget ran out, and a larger budget continues the text."""
-    short, long = replace(PARAMS, max_new_tokens=4), replace(PARAMS, max_new_tokens=60)
+    short, long = replace(PARAMS, max_new_tokens=4), replace(PARAMS, max_new_tokens=40)
     seen = set()
     for before, after in zip(
         itertools.chain(*subject.policy.sample(requests(6), short)),
@@ -178,6 +178,7 @@ def check_prompts(subject: Subject) -> None:
     assert subject.prompts() == {build_prompt(request.state, subject.tokenizer) for request in asked}  # type: ignore[arg-type]
 
 
+SHORT_CHECKS = (check_exact_number_and_order, check_same_seed_whatever_the_batch, check_counts)
 CHECKS = (
     check_exact_number_and_order,
     check_same_seed_whatever_the_batch,

@@ -69,13 +69,27 @@ def build_prompt(state: State, tokenizer: PreTrainedTokenizerBase, style: str = 
     return _build_head(state, tokenizer, resolve_style(tokenizer, style)) + state.code
 
 
-def stop_strings(state: State, tokenizer: PreTrainedTokenizerBase, style: str = "auto") -> tuple[str, ...]:
-    """Returns the strings that end a completion of the state: the problem's, and the closing fence of a chat answer."""
+def chat_messages(state: State) -> list[dict[str, str]]:
+    """Returns a chat that a server's own template renders: the user's message, and the start of the answer to go on
+    with. The message is that of the ``chat`` style; what the template makes of the answer's last newline is its own."""
     problem = state.problem
-    if resolve_style(tokenizer, style) == "plain":
+    return [
+        {"role": "user", "content": problem.chat_message or _usual_message(problem)},
+        {"role": "assistant", "content": problem.chat_opening + _OPEN_FENCE + state.program},
+    ]
+
+
+def stops_of(problem: Problem, style: Literal["plain", "chat"]) -> tuple[str, ...]:
+    """Returns what `stop_strings` does, for a style that is known."""
+    if style == "plain":
         return tuple(dict.fromkeys(problem.stop_strings))
     own = problem.stop_strings if problem.chat_stop_strings is None else problem.chat_stop_strings
     return tuple(dict.fromkeys((*own, "\n" + FENCE)))
+
+
+def stop_strings(state: State, tokenizer: PreTrainedTokenizerBase, style: str = "auto") -> tuple[str, ...]:
+    """Returns the strings that end a completion of the state: the problem's, and the closing fence of a chat answer."""
+    return stops_of(state.problem, resolve_style(tokenizer, style))
 
 
 def encode_prompt(state: State, tokenizer: PreTrainedTokenizerBase, style: str = "auto") -> list[int]:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_contract import CHECKS, PARAMS, Subject, check_stop_strings, requests
+from engine_contract import CHECKS, PARAMS, SHORT_CHECKS, Subject, check_stop_strings, requests
+from openai_server import MODEL, Quirks, StandInServer
 
+from restrl.policy.openai_engine import OpenAIPolicy
 from restrl.policy.scripted import ScriptedPolicy
 from restrl.policy.transformers_engine import TransformersPolicy
 
@@ -41,10 +43,42 @@ def generate(model_dir: Path) -> Iterator[Subject]:
     yield from transformers(model_dir, decode_loop="generate")
 
 
+def openai(model_dir: Path, quirks: Quirks | None = None, **settings: Any) -> Iterator[Subject]:
+    engine = TransformersPolicy(model_dir, device="cpu")
+    with (
+        StandInServer(engine.model, engine.tokenizer, quirks) as server,
+        OpenAIPolicy(MODEL, server.url, concurrency=8, **settings) as policy,
+    ):
+        policy.fits(requests()[0].state)
+        policy.sample(requests()[:1], PARAMS)
+        server.prompts.clear()
+
+        def prompts() -> set[str]:
+            seen = set(server.prompts)
+            server.prompts.clear()
+            return seen
+
+        yield Subject(policy, prompts, engine.tokenizer)
+
+
+def openai_with_tokenizer(model_dir: Path) -> Iterator[Subject]:
+    yield from openai(model_dir, tokenizer_dir=model_dir, logprobs="server")
+
+
+def openai_one_by_one(model_dir: Path) -> Iterator[Subject]:
+    yield from openai(model_dir, Quirks(refuses=("logprobs", "n"), silent=True))
+
+
 ENGINES: dict[str, Callable[[Path], Iterator[Subject]]] = {
     "scripted": scripted,
     "transformers": transformers,
+    "openai": openai_with_tokenizer,
+}
+# Ways in which an engine does the same: what they might get wrong is checked.
+VARIANTS: dict[str, Callable[[Path], Iterator[Subject]]] = {
     "transformers-generate": generate,
+    "openai-text": openai,
+    "openai-one-by-one": openai_one_by_one,
 }
 
 
@@ -53,9 +87,19 @@ def subject(request: pytest.FixtureRequest, tiny_plain_model_dir: Path) -> Itera
     yield from ENGINES[request.param](tiny_plain_model_dir)
 
 
+@pytest.fixture(scope="module", params=VARIANTS)
+def variant(request: pytest.FixtureRequest, tiny_plain_model_dir: Path) -> Iterator[Subject]:
+    yield from VARIANTS[request.param](tiny_plain_model_dir)
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 def test_contract(subject: Subject, check: Callable[[Subject], None]) -> None:
     check(subject)
+
+
+@pytest.mark.parametrize("check", SHORT_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_contract_of_variants(variant: Subject, check: Callable[[Subject], None]) -> None:
+    check(variant)
 
 
 def test_stop_strings_cut_the_text(subject: Subject) -> None:
