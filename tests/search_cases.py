@@ -1,5 +1,7 @@
 """Random policies, settings and ways of driving a search, for the tests of its laws."""
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from restrl.policy.scripted import ScriptedPolicy
@@ -16,23 +18,30 @@ program = st.builds(
     st.booleans(),
 )
 policies = st.lists(st.tuples(program, st.sampled_from([1.0, 2.0, 7.0])), min_size=1, max_size=8)
-configs = st.builds(
-    SearchConfig,
-    budget=st.integers(0, 40),
-    num_sample=st.integers(1, 6),
-    num_decision=st.integers(1, 4),
-    c=st.sampled_from([0.0, 0.1, 1.0]),
-    backup=st.sampled_from(["children", "completions"]),
-    reuse_suffixes=st.booleans(),
-    leaves_in_flight=st.integers(1, 4),
-) | st.builds(
-    SearchConfig.collection,
-    budget=st.integers(0, 40),
-    num_sample=st.integers(1, 6),
-    num_decision=st.integers(1, 4),
-    reuse_suffixes=st.booleans(),
-    leaves_in_flight=st.integers(1, 4),
+counts = {
+    "budget": st.integers(0, 40),
+    "num_sample": st.integers(1, 6),
+    "num_decision": st.integers(1, 4),
+    "c": st.sampled_from([0.0, 0.1, 1.0]),
+}
+options = {
+    "selection": st.sampled_from(["uct", "puct"]),
+    "prior": st.sampled_from(["uniform", "frequency", "logprob"]),
+    "aggregate": st.sampled_from(["mean", "max"]),
+    "widening": st.sampled_from(["fixed", "progressive", "adaptive"]),
+    "widening_k": st.sampled_from([0.5, 2.0]),
+    "widening_alpha": st.sampled_from([0.0, 0.5, 1.0]),
+    "reuse_suffixes": st.booleans(),
+    "leaves_in_flight": st.integers(1, 4),
+}
+backups = st.sampled_from(["children", "completions"])
+own_configs = st.builds(SearchConfig, **counts, **options, backup=backups) | st.builds(
+    SearchConfig.collection, **counts, **options
 )
+paper_configs = st.builds(SearchConfig.paper, **counts, backup=backups) | st.builds(
+    SearchConfig.paper, **counts, backup=st.just("completions"), source=st.just("rewards")
+)
+configs = own_configs | paper_configs
 lengths = st.sampled_from([3, 7, 100])
 
 
@@ -41,23 +50,40 @@ def score(state):
     return derive_seed("score", state.code, int(state.terminal)) / 2**63
 
 
+def with_logprobs(completion):
+    """The completion with a log-probability for each of its lines, which depends on the text alone."""
+    ends, start = [], 0
+    while start < len(completion.text):
+        start = completion.text.find("\n", start) + 1 or len(completion.text)
+        ends.append(start)
+    ends = ends or [0]
+    logprobs = [-0.1 - derive_seed(completion.text[:end], "logprob") / 2**61 for end in ends]
+    return replace(completion, logprob=sum(logprobs), token_logprobs=tuple(logprobs), token_ends=tuple(ends))
+
+
 def answer(tree, want, policy, params):
     if isinstance(want, SampleWant):
-        tree.tell_samples(want.id, policy.sample([SampleRequest(want.state, want.n, want.seed)], params)[0])
+        completions = policy.sample([SampleRequest(want.state, want.n, want.seed)], params)[0]
+        tree.tell_samples(want.id, [with_logprobs(completion) for completion in completions])
     elif isinstance(want, ValueWant):
         tree.tell_values({want.id: score(want.state)})
     else:
         tree.tell_rewards({want.id: score(want.state)})
 
 
-def run(programs, config, max_tokens, rng=None, check=None):
-    """Runs a search; with ``rng`` asks piecemeal and answers in random order."""
+def policy_of(programs):
+    """A policy that continues a state with the rest of one of the programs."""
 
     def script(_, code):
         # A state whose last action lost trailing blanks has no program; the policy then ends at once.
         return [(text[len(code) :], weight) for text, weight in programs if text.startswith(code)] or [("", 1.0)]
 
-    policy, params = ScriptedPolicy(script), SamplingParams(max_new_tokens=max_tokens)
+    return ScriptedPolicy(script)
+
+
+def run(programs, config, max_tokens, rng=None, check=None):
+    """Runs a search; with ``rng`` asks piecemeal and answers in random order."""
+    policy, params = policy_of(programs), SamplingParams(max_new_tokens=max_tokens)
     tree = SearchTree(State(PROBLEM), config, 5)
     waiting = []
     while not tree.done:
@@ -80,7 +106,17 @@ def run(programs, config, max_tokens, rng=None, check=None):
 
 def outline(tree):
     nodes = [
-        (node.state.code, node.state.terminal, node.visits, node.total, node.value, node.draws, node.pruned, node.order)
+        (
+            node.state.code,
+            node.state.terminal,
+            node.visits,
+            node.total,
+            node.value,
+            node.draws,
+            node.pruned,
+            node.order,
+            node.line_prior,
+        )
         for node in tree.nodes
     ]
     return nodes, [(draw.code, draw.finished, draw.score, draw.start, draw.worth) for draw in tree.draws]
