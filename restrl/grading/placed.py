@@ -61,4 +61,5 @@ def _lab_layers(worker: Worker) -> tuple[str, ...]:
     """Returns the layers of a lab that are enabled and whose probe found them in force."""
     arguments = (os.getuid(), own_network(), "SSH_CONNECTION")
     found = ask_probe(worker, _PROBE, arguments, "the lab's layers", "see `restrl doctor`")
+    found["cgroup"] = worker.group is not None
     return tuple(name for name in LAYERS if name in worker.layers and found.get(name, False))

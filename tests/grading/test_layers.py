@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import struct
@@ -117,6 +118,9 @@ def test_a_group_in_use_shows_as_a_layer(monkeypatch, tmp_path):
         (group,) = tmp_path.glob("restrl-*")
         assert (group / "cgroup.procs").read_text() == str(grader.zygotes[0])
         assert grader.grade([(PROBLEM, GOOD)])[0].reward == 1.0
+        lab = dataclasses.replace(PROBLEM, tests=dataclasses.replace(PROBLEM.tests, profile="lab"))
+        (grade,) = grader.grade([(lab, GOOD)])  # required there too
+        assert grade.reward == 1.0 and "cgroup" in grade.layers
 
 
 def test_a_system_without_any_layer_grades_and_says_so(caplog):
