@@ -146,7 +146,7 @@ def _validate(args: argparse.Namespace) -> int:
         print(json.dumps(result, ensure_ascii=False))
         return 0 if ok else 1
     for item in done:
-        for line in _details(item):
+        for line in _details(item, args.python):
             print(line)
     print_table(COLUMNS, [_row(item) for item in done])
     for name in absent:
@@ -191,7 +191,7 @@ def _row(item: SetSurvey) -> tuple[str, ...]:
     )
 
 
-def _details(item: SetSurvey) -> list[str]:
+def _details(item: SetSurvey, python: str) -> list[str]:
     """Returns the lines about a set: what is wrong, then what is only to be known."""
     report = item.report
     wrong = [
@@ -218,7 +218,7 @@ def _details(item: SetSurvey) -> list[str]:
         from restrl.grading.packages import install_command
 
         needs = ", ".join(f"{name} ({number})" for name, number in report.missing_packages.items())
-        command = install_command(report.missing_packages)
+        command = install_command(report.missing_packages, python)
         lines.append(f"{item.name}: {len(report.not_gradable)} problems not gradable: needs {needs}; {command}")
     elif report.not_gradable:
         first = next(iter(report.not_gradable.values()))
