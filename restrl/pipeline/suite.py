@@ -146,10 +146,10 @@ class SuiteEvaluation:
         policy = load_policy(self._settings.policy)
         value_model: ValueModel | None = None
         if self._suite.value_model:
-            from restrl.value.model import TrainedValueModel
+            from restrl.value.load import open_value_model
 
             config = self._settings.policy
-            value_model = TrainedValueModel(
+            value_model = open_value_model(
                 Path(self._suite.value_model),
                 device=config.device,
                 dtype=config.dtype,
