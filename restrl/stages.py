@@ -48,5 +48,6 @@ class EvaluateConfig:
         "both", "policies that get a value model of their own", choices=("both", "base", "trained")
     )
     spread_instances: int = setting(128, "training instances whose reward spread is measured, before and after", low=0)
+    save_trees: bool = setting(True, "keep every search beside the results, for restrl tree")
     resamples: int = setting(10_000, "bootstrap resamples", low=100)
     confidence: float = setting(0.95, "mass of the intervals", above=0.0, high=0.999)

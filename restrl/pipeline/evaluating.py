@@ -1,25 +1,35 @@
 """The evaluation stage: decodes the held-out problems by every method and grades the candidates (paper, section 4).
 
 One sample per problem is measured with the independent samples of best-of-n: the same draws serve both rows.
+
+A chunk of problems keeps a journal of what the models and the grader have answered (`restrl.pipeline.journal`), so a
+kill loses one batch at most and no finished problem. Searches are kept beside the results, one entry per problem, in
+``evaluate/POLICY-METHOD.trees.jsonl.gz``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restrl.artifacts import read_jsonl
-from restrl.decoding import INDEPENDENT, decode
+from restrl.artifacts import read_jsonl, write_atomic
+from restrl.decoding import INDEPENDENT, SEARCHES, Decoded, decode
 from restrl.decoding.config import DecodeConfig
+from restrl.decoding.driver import SearchRun
 from restrl.evaluation.evaluate import evaluate_decoded
 from restrl.evaluation.results import EvaluationResult, from_records
+from restrl.evaluation.trees import TreeEntry, entry_of, tree_of_search, trees_bytes
 from restrl.pipeline.context import Context
+from restrl.pipeline.journal import Journal
 from restrl.pipeline.values import tags
+from restrl.search.saved import SavedTree
 from restrl.seeds import derive_seed
 from restrl.stages import EvaluateConfig
-from restrl.types import Problem
+from restrl.types import Grade, Problem
 
 if TYPE_CHECKING:
     from restrl.value.model import TrainedValueModel
@@ -52,7 +62,17 @@ def _evaluate(context: Context, tag: str, method: str) -> None:
     config = dataclasses.replace(
         context.recipe.section("decode", DecodeConfig), budget=context.recipe.section("evaluate", EvaluateConfig).budget
     )
+    keeps_trees = method in SEARCHES and context.recipe.section("evaluate", EvaluateConfig).save_trees
     directory = context.policy_dir(tag)
+    files = _Files(context.run.path, name)
+    seed = derive_seed(context.seed, "evaluate", tag)
+    made: set[int] = set()
+
+    def on_chunk(count: int) -> None:
+        # Chunks that are made in this process tell their progress problem by problem.
+        if not made:
+            context.progress.advance(count)
+
     with (
         context.run.stage(name, {"policy": directory}),
         context.policy(directory) as policy,
@@ -60,13 +80,94 @@ def _evaluate(context: Context, tag: str, method: str) -> None:
     ):
 
         def make(chunk: Sequence[Problem], index: int) -> list[dict[str, Any]]:
-            seed = derive_seed(context.seed, "evaluate", tag)
-            decoded = decode(method, chunk, policy, value_model, config, seed, params=context.params)
-            return evaluate_decoded(chunk, decoded, context.grader).to_records()
+            made.add(index)
+            files.forget(index)
+            saver = TreeSaver(chunk, f"{METHOD_NAMES[method]}, {tag} policy") if keeps_trees else None
+            with Journal(files.journal(index)) as journal:
+                decoded = decode(
+                    method,
+                    chunk,
+                    policy,
+                    value_model,
+                    config,
+                    seed,
+                    params=context.params,
+                    on_progress=context.progress.advance,
+                    on_round=saver.on_round if saver else None,
+                    layer=journal.layer,
+                )
+                grader = journal.grader(context.grader)
+                records = evaluate_decoded(chunk, decoded, grader).to_records()
+            if saver is not None:
+                write_atomic(files.trees(index), trees_bytes(saver.entries(decoded, grader.grades)))
+            return records
 
         context.progress.start(f"{tag} policy: decode by {METHOD_NAMES[method]}", len(problems))
-        context.run.table(f"{name}.jsonl", problems, context.settings.chunk_size, make, context.progress.advance)
+        context.run.table(f"{name}.jsonl", problems, context.settings.chunk_size, make, on_chunk)
+        if keeps_trees:
+            files.join_trees()
+        files.clear()
         context.progress.finish()
+
+
+class TreeSaver:
+    """Collects the searches of a chunk as they become done.
+
+    Args:
+        problems: The chunk.
+        method: What to call the method in the entries.
+    """
+
+    def __init__(self, problems: Sequence[Problem], method: str) -> None:
+        self._problems, self._method = problems, method
+        self._trees: dict[str, SavedTree] = {}
+
+    def on_round(self, runs: Sequence[SearchRun]) -> None:
+        """Keeps the searches that are done."""
+        for run in runs:
+            if run.tree.done:
+                name = self._problems[run.index].id
+                self._trees[name] = tree_of_search(run.tree, name, self._method)
+
+    def entries(self, decoded: Sequence[Decoded], grades: Mapping[tuple[str, str], Grade]) -> list[TreeEntry]:
+        """Returns one entry per problem, in order, with the grades of its programs."""
+        by_problem: dict[str, dict[str, Grade]] = {problem.id: {} for problem in self._problems}
+        starts = {problem.id: len(problem.initial_state) for problem in self._problems}
+        for (name, program), grade in grades.items():
+            by_problem[name][program[starts[name] :]] = grade
+        return [
+            entry_of(problem, self._trees[problem.id], self._method, item.answers[-1], by_problem[problem.id])
+            for problem, item in zip(self._problems, decoded, strict=True)
+        ]
+
+
+class _Files:
+    """The files of one evaluation beside its table: journals and trees, chunk by chunk, then the trees in one."""
+
+    def __init__(self, run: Path, name: str) -> None:
+        self._journals, self._trees = run / f"{name}.journal", run / f"{name}.trees.jsonl.gz"
+        self._parts = self._trees.with_name(self._trees.name + ".part")
+
+    def journal(self, index: int) -> Path:
+        return self._journals / f"{index:05d}.jsonl"
+
+    def trees(self, index: int) -> Path:
+        return self._parts / f"{index:05d}.jsonl.gz"
+
+    def forget(self, index: int) -> None:
+        """Removes the journals of the chunks before this one: their results are on disk."""
+        for path in self._journals.glob("*.jsonl"):
+            if path.stem < f"{index:05d}":
+                path.unlink()
+
+    def join_trees(self) -> None:
+        """Makes one file of the chunks' trees."""
+        if not self._trees.exists():
+            write_atomic(self._trees, b"".join(path.read_bytes() for path in sorted(self._parts.glob("*.jsonl.gz"))))
+
+    def clear(self) -> None:
+        shutil.rmtree(self._journals, ignore_errors=True)
+        shutil.rmtree(self._parts, ignore_errors=True)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ Layout of the folder::
     results.md           the table
 
 Problems of all sets form one list, cut into fixed chunks. A chunk is decoded while the one before it is graded; both
-steps write their file at once, so a killed evaluation redoes at most the chunk that was being decoded and the grading
-of the one before, and ends with the same files.
+steps keep a journal of what was answered (`restrl.pipeline.journal`), so a killed evaluation redoes at most one batch
+of each, and ends with the same files.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ from restrl.evaluation.tables import markdown
 from restrl.grading.config import GradingConfig
 from restrl.grading.grader import SandboxGrader
 from restrl.grading.registry import judge_for
+from restrl.pipeline.journal import Journal
 from restrl.policy import PolicyConfig, load_policy
 from restrl.problems import load_set
 from restrl.progress import Progress
 from restrl.seeds import derive_seed
-from restrl.types import Grade, Policy, Problem, State, ValueModel
+from restrl.types import Grade, Grader, Policy, Problem, State, ValueModel
 
 KIND = "evaluation"
 
@@ -130,7 +131,8 @@ class SuiteEvaluation:
             for index in todo:
                 if not self._decoded_path(index).exists():
                     assert policy is not None
-                    records = self._decode(chunks[index], policy, value_model)
+                    with Journal(self._journal_path(index, "decode")) as journal:
+                        records = self._decode(chunks[index], policy, value_model, journal)
                     write_atomic(self._decoded_path(index), dump_jsonl(records))
                 if grading is not None:
                     grading.result()
@@ -157,13 +159,15 @@ class SuiteEvaluation:
             )
         yield policy, value_model
 
-    def _decode(self, chunk: Sequence[_Item], policy: Policy, value_model: ValueModel | None) -> list[dict[str, Any]]:
+    def _decode(
+        self, chunk: Sequence[_Item], policy: Policy, value_model: ValueModel | None, journal: Journal
+    ) -> list[dict[str, Any]]:
         """Returns one record per problem: its answers, and what they cost."""
         # An engine that knows its context says which prompts leave no room: those problems have no answer.
         fits = getattr(policy, "fits", None)
         room = [fits is None or bool(fits(State(item.problem))) for item in chunk]
         problems = [item.problem for item, has_room in zip(chunk, room, strict=True) if has_room]
-        answers = iter(self._answers(problems, policy, value_model))
+        answers = iter(self._answers(problems, policy, value_model, journal))
         records = []
         for item, has_room in zip(chunk, room, strict=True):
             candidates, cost = next(answers) if has_room else ([_no_answer()] * self._suite.samples, {"too_long": 1.0})
@@ -177,7 +181,7 @@ class SuiteEvaluation:
         return records
 
     def _answers(
-        self, problems: Sequence[Problem], policy: Policy, value_model: ValueModel | None
+        self, problems: Sequence[Problem], policy: Policy, value_model: ValueModel | None, journal: Journal
     ) -> list[tuple[list[Candidate], dict[str, float]]]:
         """Returns every problem's independent answers and their cost.
 
@@ -193,7 +197,9 @@ class SuiteEvaluation:
         answers: list[tuple[list[Candidate], dict[str, float]]] = [([], {}) for _ in problems]
         for index in range(1 if single else suite.samples):
             seed = derive_seed(suite.seed, "evaluate", index)
-            decoded = decode(suite.decoder, problems, policy, value_model, config, seed, params=params)
+            decoded = decode(
+                suite.decoder, problems, policy, value_model, config, seed, params=params, layer=journal.layer
+            )
             for (candidates, cost), result in zip(answers, decoded, strict=True):
                 candidates += result.candidates if single else [result.answer]
                 for name, value in dataclasses.asdict(result.ledger).items():
@@ -211,7 +217,9 @@ class SuiteEvaluation:
             if not reasons[id(item.problem)] and self._is_run(answer)
         ]
         unique = list(dict.fromkeys(keys))
-        grades, failures = _grade_all(grader, [(chunk[place].problem, code) for place, code in unique])
+        with Journal(self._journal_path(index, "grade")) as journal:
+            pairs = [(chunk[place].problem, code) for place, code in unique]
+            grades, failures = _grade_all(journal.grader(grader), pairs)
         by_key = {key: grade for key, grade in zip(unique, grades, strict=True) if grade is not None}
         scored = []
         for place, (item, record) in enumerate(zip(chunk, records, strict=True)):
@@ -283,6 +291,9 @@ class SuiteEvaluation:
     def _decoded_path(self, index: int) -> Path:
         return self._work / f"{index:05d}.decoded.jsonl"
 
+    def _journal_path(self, index: int, step: str) -> Path:
+        return self._work / f"{index:05d}.{step}.journal"
+
     def _graded_path(self, index: int) -> Path:
         return self._work / f"{index:05d}.graded.jsonl"
 
@@ -329,9 +340,7 @@ def _reason(problem: Problem, grading: GradingConfig) -> str:
     return ""
 
 
-def _grade_all(
-    grader: SandboxGrader, pairs: Sequence[tuple[Problem, str]]
-) -> tuple[list[Grade | None], dict[int, str]]:
+def _grade_all(grader: Grader, pairs: Sequence[tuple[Problem, str]]) -> tuple[list[Grade | None], dict[int, str]]:
     """Grades (problem, code) pairs; problems that turn out not to be gradable come back by id with the reason."""
     programs = [(problem, problem.initial_state + code) for problem, code in pairs]
     try:

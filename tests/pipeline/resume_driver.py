@@ -2,8 +2,9 @@
 
     python resume_driver.py WORKDIR SEED [--set ...]
 
-Children are killed by SIGKILL inside an atomic write (before or after the temporary file is complete), or after a fixed
-share of the uninterrupted run's time. Prints one JSON object. Heavy imports happen once, before the forks.
+Children are killed by SIGKILL inside an atomic write (before or after the temporary file is complete), inside an entry
+of a journal, or after a fixed share of the uninterrupted run's time. Prints one JSON object. Heavy imports happen once,
+before the forks.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import torch
 import trl  # noqa: F401
 
 from restrl import artifacts, cli
+from restrl.pipeline import journal
 
 TIMING = {"seconds", "wall_s"}
 
@@ -57,7 +59,13 @@ def run_child(
 
 
 def _arm(number: int, moment: str) -> None:
-    """Kills this process in its n-th atomic write: before the temporary file is there, or just before the rename."""
+    """Kills this process in its n-th atomic write: before the temporary file is there, or just before the rename.
+
+    With the moment ``journal`` it dies half-way through the n-th entry of a journal.
+    """
+    if moment == "journal":
+        _arm_journal(number)
+        return
     original, count = artifacts.write_atomic, 0
 
     def write(path: Path, data: bytes | str) -> None:
@@ -73,6 +81,20 @@ def _arm(number: int, moment: str) -> None:
     for module in list(sys.modules.values()):
         if getattr(module, "write_atomic", None) is original:
             module.write_atomic = write  # type: ignore[attr-defined]
+
+
+def _arm_journal(number: int) -> None:
+    original, count = journal.append_line, 0
+
+    def append(file: Any, line: bytes) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            original(file, line[: len(line) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        original(file, line)
+
+    journal.append_line = append
 
 
 def artifacts_of(run: Path) -> dict[str, str]:
@@ -124,6 +146,8 @@ def main() -> None:
             )
         ],
         [(None, whole_s * share) for share in (rng.uniform(0.15, 0.35), rng.uniform(0.3, 0.5), rng.uniform(0.3, 0.6))],
+        # One that is killed while the evaluation notes what the models have answered.
+        [((n, "journal"), 0.0) for n in (2, 5, 9)],
     ]
     results = []
     for index, plan in enumerate(interruptions):

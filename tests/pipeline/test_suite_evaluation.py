@@ -165,7 +165,15 @@ KILLER = """
 import os, signal, sys
 from restrl import artifacts, cli
 import restrl.pipeline.suite
-original, left = artifacts.write_atomic, int(sys.argv[1])
+from restrl.pipeline import journal
+original, note, left = artifacts.write_atomic, journal.append_line, int(sys.argv[1].lstrip("j"))
+def append(file, line):
+    global left
+    left -= 1
+    if left == 0:
+        note(file, line[:20])
+        os.kill(os.getpid(), signal.SIGKILL)
+    note(file, line)
 def write(path, data):
     global left
     left -= 1
@@ -174,8 +182,10 @@ def write(path, data):
         path.with_name(f".{path.name}.{os.getpid()}.tmp").write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
     original(path, data)
-for module in (artifacts, restrl.pipeline.suite):
-    module.write_atomic = write
+if sys.argv[1].startswith("j"):
+    journal.append_line = append
+else:
+    artifacts.write_atomic = restrl.pipeline.suite.write_atomic = write
 sys.exit(cli.main(sys.argv[2:]))
 """
 
@@ -195,8 +205,9 @@ def test_a_killed_evaluation_continues_and_ends_the_same(tmp_path, capsys) -> No
     out = str(tmp_path / "killed")
     again = [*flags, "--out", out]
     # Writes: manifest, recipe, manifest, then per problem its answers and its grades.
-    for number, argv in ((6, again), (5, ["--out", out, "--quiet"]), (8, ["--out", out, "--quiet"])):
-        command = [sys.executable, "-c", KILLER, str(number), "evaluate", *argv]
+    # With a j: entries of the journals.
+    for number, argv in (("j2", again), *((n, ["--out", out, "--quiet"]) for n in ("j1", "6", "5", "8"))):
+        command = [sys.executable, "-c", KILLER, number, "evaluate", *argv]
         assert subprocess.run(command, capture_output=True, cwd=tmp_path, check=False).returncode == -9
     assert list((tmp_path / "killed" / "work").glob("*.graded.jsonl"))
     assert main(["evaluate", "--out", out, "--quiet"]) == 0
