@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 from collections import Counter
@@ -14,7 +15,7 @@ from restrl.errors import ConfigError, GraderError, ProblemError
 from restrl.types import TEST_KINDS
 
 if TYPE_CHECKING:
-    from restrl.problems.survey import SetSurvey
+    from restrl.problems.survey import SetSurvey, SurveyOptions
 
 SHOWN = 20
 """Lines of one sort that are printed for a set; --json has all."""
@@ -48,7 +49,13 @@ def add_parser(commands: Any, parser_class: type[argparse.ArgumentParser]) -> No
         help="run wrong programs to find tests that nothing fails (default: for .jsonl files and generated sets)",
     )
     validate.add_argument("--mutants", type=int, default=6, metavar="N", help="mutants per problem (default: 6)")
-    validate.add_argument("--python", default="", metavar="EXE", help=PYTHON_HELP)
+    validate.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="[NAME=]EXE",
+        help=PYTHON_HELP + "; NAME= : for the sets whose name begins so; may be repeated",
+    )
     overlap = actions.add_parser("overlap", help="near-duplicates between two sets")
     overlap.add_argument("first", metavar="A", help="a set or a file")
     overlap.add_argument("second", metavar="B", help="another, or the same for duplicates within it")
@@ -110,28 +117,21 @@ def _validate(args: argparse.Namespace) -> int:
     from restrl.console import console_progress, print_table
     from restrl.grading.config import GradingConfig
     from restrl.grading.grader import SandboxGrader
-    from restrl.problems.survey import SurveyOptions, others, sets_at_hand, survey
+    from restrl.problems.survey import sets_at_hand, survey
 
     specs, absent = _specs(args, sets_at_hand)
-    if args.mutants < 0:
-        raise ConfigError(f"--mutants {args.mutants}: allowed: at least 0")
-    twins = others(args.against) if args.against else ()
+    options, pythons = _survey_options(args), _interpreters(args.python, specs)
     progress = console_progress(args.quiet)
     done: list[SetSurvey] = []
     stopped: list[str] = []
-    with SandboxGrader(GradingConfig(python=args.python)) as grader:
+    with contextlib.ExitStack() as stack:
+        graders = {
+            python: stack.enter_context(SandboxGrader(GradingConfig(python=python)))
+            for python in dict.fromkeys(pythons.values())
+        }
         for spec in specs:
-            own = spec.startswith("starter") or (spec.endswith(".jsonl") and "@" not in spec)
-            options = SurveyOptions(
-                probes=own if args.probes is None else args.probes,
-                num_mutants=args.mutants,
-                static=own,
-                count=args.count or None,
-                against=args.against,
-                others=twins,
-            )
             try:
-                done.append(survey(spec, grader, options, progress))
+                done.append(survey(spec, graders[pythons[spec]], options(spec), progress))
             except ProblemError as error:
                 if not args.all:
                     raise
@@ -146,7 +146,7 @@ def _validate(args: argparse.Namespace) -> int:
         print(json.dumps(result, ensure_ascii=False))
         return 0 if ok else 1
     for item in done:
-        for line in _details(item, args.python):
+        for line in _details(item, pythons[item.name]):
             print(line)
     print_table(COLUMNS, [_row(item) for item in done])
     for name in absent:
@@ -154,6 +154,44 @@ def _validate(args: argparse.Namespace) -> int:
     for line in stopped:
         print(f"not finished: {line}")
     return 0 if ok else 1
+
+
+def _survey_options(args: argparse.Namespace) -> Callable[[str], SurveyOptions]:
+    """Returns what is looked for in a set."""
+    from restrl.problems.survey import SurveyOptions, others
+
+    if args.mutants < 0:
+        raise ConfigError(f"--mutants {args.mutants}: allowed: at least 0")
+    twins = others(args.against) if args.against else ()
+
+    def of(spec: str) -> SurveyOptions:
+        own = spec.startswith("starter") or (spec.endswith(".jsonl") and "@" not in spec)
+        return SurveyOptions(
+            probes=own if args.probes is None else args.probes,
+            num_mutants=args.mutants,
+            static=own,
+            count=args.count or None,
+            against=args.against,
+            others=twins,
+        )
+
+    return of
+
+
+def _interpreters(given: Sequence[str], specs: Sequence[str]) -> dict[str, str]:
+    """Returns the interpreter of every set: the last ``NAME=EXE`` whose name its own begins with, else the last
+    ``EXE``, else an empty string."""
+    found = dict.fromkeys(specs, "")
+    for text in sorted(given, key=lambda text: "=" in text):
+        name, named, python = text.rpartition("=")
+        chosen = [spec for spec in specs if not named or spec.startswith(name)]
+        if not chosen or not python or (named and not name):
+            raise ConfigError(
+                f"--python {text}: allowed: EXE for all sets, or NAME=EXE for those whose name begins with NAME; "
+                f"here: {', '.join(specs)}"
+            )
+        found |= dict.fromkeys(chosen, python)
+    return found
 
 
 def _specs(args: argparse.Namespace, at_hand: Callable[[], tuple[list[str], list[str]]]) -> tuple[list[str], list[str]]:

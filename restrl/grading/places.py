@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from restrl.errors import ConfigError, GraderError, NotGradable
+from restrl.errors import ConfigError, NotGradable
 from restrl.grading.config import GradingConfig
 from restrl.grading.packages import install_command
 from restrl.types import Problem, Profile
@@ -80,7 +80,7 @@ def interpreter(python: str) -> Interpreter:
     """Returns what is known of an interpreter; empty means this one.
 
     Raises:
-        GraderError: It does not run.
+        ConfigError: It does not run.
     """
     prefix, paths = sys.base_prefix, sys.path
     if python:
@@ -88,7 +88,7 @@ def interpreter(python: str) -> Interpreter:
         try:
             prefix, paths = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            raise GraderError(f"cannot run the grader's interpreter {python}: {error}; check grading.python") from None
+            raise ConfigError(f"cannot run the grader's interpreter {python}: {error}; check grading.python") from None
     site = dict.fromkeys(path for path in paths if Path(path).name.endswith("-packages") and Path(path).is_dir())
     return Interpreter(prefix, tuple(site))
 

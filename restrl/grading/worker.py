@@ -85,6 +85,7 @@ class Worker:
         known = interpreter(self._config.python)
         parent, child = socket.socketpair()
         python = self._config.python or getattr(sys, "_base_executable", "") or sys.executable
+        python = os.path.abspath(python) if os.sep in python else python  # the zygote starts in the root folder
         environment = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
         environment["LD_BIND_NOW"] = "1"  # else every run would look up the same symbols again
         environment |= {

@@ -1,6 +1,8 @@
 import dataclasses
 import json
 import os
+import sys
+import venv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -152,6 +154,9 @@ def test_statements_of_another_set_are_reported(tmp_path: Path, capsys: pytest.C
         (["starter/test", "--mutants", "-1"], "--mutants -1"),
         (["starter/test", "--against", "no.jsonl"], "no.jsonl"),
         (["humaneval@nowhere.jsonl"], "nowhere.jsonl"),
+        (["starter/test", "--python", "mbpp=python3"], "--python mbpp=python3: allowed: EXE for all sets, or NAME=EXE"),
+        (["starter/test", "--python", "starter="], "--python starter=: allowed"),
+        (["starter/test", "--count", "1", "--python", "/no/such/python"], "cannot run the grader's interpreter"),
     ],
 )
 def test_input_that_cannot_be_read_is_exit_code_2(
@@ -326,7 +331,7 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows = [
         {"id": "toy/1", "solutions": [right], "packages": []},
         {"id": "toy/2", "solutions": [right, wrong, right], "packages": []},
-        {"id": "toy/3", "solutions": [right], "packages": [ABSENT]},
+        {"id": "toy/3", "solutions": [f"import {ABSENT}\n{right}"], "packages": [ABSENT]},
         {"id": "useless", "solutions": [right], "packages": []},
     ]
     (tmp_path / "toy").mkdir()
@@ -372,6 +377,23 @@ def test_a_failure_that_is_not_known_is_exit_code_1(
 def test_a_path_gives_a_set_its_data(toys: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, result = validated(capsys, "--all", f"elsewhere@{toys / 'toy' / 'toy.jsonl'}")
     assert (code, result["absent"], [item["num_problems"] for item in result["sets"]]) == (0, [], [3, 3])
+
+
+def test_sets_run_in_interpreters_of_their_own(
+    toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interpreter of one set has the package that its third problem needs; the other set's has it not."""
+    lab = tmp_path / "lab"
+    venv.create(lab, with_pip=False)
+    (site,) = lab.glob("lib/python*/site-packages")
+    (site / f"{ABSENT}.py").write_text("VALUE = 2\n")
+    path = f"elsewhere@{toys / 'toy' / 'toy.jsonl'}"
+    code, result = validated(capsys, "toy", path, "--python", f"elsewhere={lab / 'bin' / 'python'}")
+    assert (code, [item["num_gradable"] for item in result["sets"]]) == (0, [2, 3])
+    assert result["sets"][1]["not_gradable"] == {} and result["sets"][1]["num_passed"] == 2
+    monkeypatch.chdir(tmp_path)
+    code, result = validated(capsys, "toy", path, "--python", f"toy={sys.executable}", "--python", "lab/bin/python")
+    assert [(item["num_gradable"], item["num_passed"]) for item in result["sets"]] == [(2, 1), (3, 2)]
 
 
 def test_no_data_at_all_is_said(
