@@ -323,12 +323,29 @@ def compare(
     )
 
 
+def compare_budgets(a: EvaluationResult, b: EvaluationResult) -> list[tuple[int, Interval]]:
+    """Returns the paired difference in pass@1, ``a - b``, at every budget that both have, with its interval.
+
+    All budgets share the same draws of problems, so the intervals of neighbouring budgets move together.
+
+    Raises:
+        ValueError: The two were not evaluated on the same problems.
+    """
+    names = [problem.problem_id for problem in a.problems]
+    budgets = range(1, min(a.budget, b.budget) + 1)
+    differences_BP = [
+        np.array(_ordered(a, names, "pass@1", at)) - np.array(_ordered(b, names, "pass@1", at)) for at in budgets
+    ]
+    found = bootstrap_means(np.array(differences_BP), a.num_resamples, a.seed, a.confidence)
+    return list(zip(budgets, found, strict=True))
+
+
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if values else 0.0
 
 
-def _ordered(run: EvaluationResult, names: Sequence[str], metric: Metric) -> list[float]:
-    values = dict(zip((p.problem_id for p in run.problems), run.values(metric).tolist(), strict=True))
+def _ordered(run: EvaluationResult, names: Sequence[str], metric: Metric, budget: int | None = None) -> list[float]:
+    values = dict(zip((p.problem_id for p in run.problems), run.values(metric, budget).tolist(), strict=True))
     if values.keys() != set(names):
         missing = sorted(values.keys() ^ set(names))
         raise ValueError(

@@ -17,14 +17,18 @@ from restrl.pipeline.evaluating import METHOD_NAMES, read_evaluations
 from restrl.report.data import (
     BestOf,
     BudgetCurve,
+    BudgetDifference,
     CalibrationBin,
+    Cost,
     DepthError,
     Example,
     ReportData,
     Row,
     Spread,
     ValueReport,
+    cost_from,
     curve_from,
+    difference_from,
     row_from,
 )
 from restrl.report.tables import console_table
@@ -40,6 +44,12 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("VM-MCTS", "base", "vm_mcts", False),
     ("ReST-GRPO + best-of-n", "trained", "best_of_n", False),
     ("ReST-RL", "trained", "vm_mcts", False),
+)
+# What is compared at every budget: search with best-of-n on the same policy, and the whole method with search alone.
+COMPARED = (
+    (("base", "vm_mcts"), ("base", "best_of_n")),
+    (("trained", "vm_mcts"), ("trained", "best_of_n")),
+    (("trained", "vm_mcts"), ("base", "vm_mcts")),
 )
 NUM_EXAMPLES = 3
 
@@ -69,6 +79,8 @@ def collect(context: Context) -> ReportData:
         training=tuple(_training(context)),
         value=_value(context),
         curves=tuple(_curves(evaluations)),
+        differences=tuple(_differences(evaluations)),
+        costs=tuple(_costs(evaluations, stages)),
         environment=_environment(context),
         timings={name: entry["seconds"] for name, entry in stages.items() if name != "report"},
         examples=tuple(_examples(context, evaluations)),
@@ -91,6 +103,23 @@ def _rows(evaluations: Mapping[tuple[str, str], EvaluationResult], stages: Mappi
 def _curves(evaluations: Mapping[tuple[str, str], EvaluationResult]) -> list[BudgetCurve]:
     return [
         curve_from(name, evaluations[tag, method])
+        for name, tag, method, single in ROWS
+        if not single and (tag, method) in evaluations
+    ]
+
+
+def _differences(evaluations: Mapping[tuple[str, str], EvaluationResult]) -> list[BudgetDifference]:
+    names = {(tag, method): name for name, tag, method, single in ROWS if not single}
+    return [
+        difference_from(names[one], evaluations[one], names[other], evaluations[other])
+        for one, other in COMPARED
+        if one in evaluations and other in evaluations
+    ]
+
+
+def _costs(evaluations: Mapping[tuple[str, str], EvaluationResult], stages: Mapping[str, Any]) -> list[Cost]:
+    return [
+        cost_from(name, evaluations[tag, method], stages.get(f"evaluate/{tag}-{method}", {}).get("seconds"))
         for name, tag, method, single in ROWS
         if not single and (tag, method) in evaluations
     ]

@@ -33,6 +33,14 @@ def _budget(data: ReportData) -> str:
     )
 
 
+def _differences(data: ReportData) -> str:
+    return (
+        "Share of problems solved by the first method minus that of the second, both choosing from their first b "
+        f"completions. Bands: paired {data.confidence:.0%} bootstrap intervals over problems, every budget on the same "
+        "draws. Where a band lies above zero, the first method is better at that budget."
+    )
+
+
 def _spread(data: ReportData) -> str:
     text = (
         "Population standard deviation of the verifier's rewards in each group. A group whose rewards are all "
@@ -88,6 +96,7 @@ def _selection(data: ReportData) -> str:
 FIGURES: Mapping[str, FigureSpec] = {
     "results": FigureSpec("Results on held-out problems", figures.draw_results, _results),
     "budget": FigureSpec("What more samples buy", figures.draw_budget, _budget),
+    "differences": FigureSpec("What search adds at every budget", figures.draw_differences, _differences),
     "spread": FigureSpec("Reward spread before and after assembly", figures.draw_spread, _spread),
     "training": FigureSpec("Training of the policy", figures.draw_training, _training),
     "calibration": FigureSpec("Can the value model be believed?", figures.draw_calibration, _calibration),

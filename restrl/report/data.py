@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from restrl.evaluation.results import EvaluationResult, Metric, compare
+from restrl.evaluation.results import EvaluationResult, Metric, compare, compare_budgets
 from restrl.evaluation.statistics import Interval
 
 
@@ -128,6 +128,46 @@ class BudgetCurve:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetDifference:
+    """Paired difference in accuracy, ``method`` minus ``other``, at every budget that both have."""
+
+    method: str
+    other: str
+    points: tuple[CurvePoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What decoding all problems by one method took.
+
+    Attributes:
+        name: Of the method.
+        num_problems: Problems decoded.
+        totals: Sums over problems by the names of the ledger.
+        wall_s: Wall-clock seconds with grading; None where they were not measured.
+    """
+
+    name: str
+    num_problems: int
+    totals: Mapping[str, float]
+    wall_s: float | None = None
+
+    @property
+    def prompt_reuse(self) -> float:
+        """Share of the prompt tokens that took no forward, in [0, 1]."""
+        return self._share("reused_prompt_tokens", "prompt_tokens")
+
+    @property
+    def score_reuse(self) -> float:
+        """Share of the wanted scores that the cache had, in [0, 1]."""
+        return self._share("repeated_scores", "value_states")
+
+    def _share(self, reused: str, paid: str) -> float:
+        saved = self.totals.get(reused, 0.0)
+        return saved / max(1.0, saved + self.totals.get(paid, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """A program that some method answered with.
 
@@ -162,6 +202,8 @@ class ReportData:
         training: One mapping per logged step: ``step`` and any of the training metrics of ``docs/metrics.md``.
         value: The value model's report.
         curves: Budget curves.
+        differences: Paired differences between methods at every budget.
+        costs: What every method took.
         environment: Versions, hardware, seeds, by name.
         timings: Wall-clock seconds by stage, in order.
         examples: Programs to show.
@@ -177,6 +219,8 @@ class ReportData:
     training: tuple[Mapping[str, float], ...] = ()
     value: ValueReport | None = None
     curves: tuple[BudgetCurve, ...] = ()
+    differences: tuple[BudgetDifference, ...] = ()
+    costs: tuple[Cost, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
@@ -230,6 +274,17 @@ def curve_from(method: str, result: EvaluationResult, budgets: Sequence[int] | N
         tuple(CurvePoint(p.budget, p.accuracy.mean, p.accuracy.low, p.accuracy.high) for p in points),
         tuple(CurvePoint(p.budget, p.oracle.mean, p.oracle.low, p.oracle.high) for p in points),
     )
+
+
+def difference_from(method: str, a: EvaluationResult, other: str, b: EvaluationResult) -> BudgetDifference:
+    """Returns the paired difference of two evaluations of the same problems at every budget."""
+    points = compare_budgets(a, b)
+    return BudgetDifference(method, other, tuple(CurvePoint(at, x.mean, x.low, x.high) for at, x in points))
+
+
+def cost_from(name: str, result: EvaluationResult, wall_s: float | None = None) -> Cost:
+    """Returns what an evaluation's decoding took."""
+    return Cost(name, len(result.problems), result.ledger(), wall_s)
 
 
 def to_plain(data: ReportData) -> dict[str, Any]:

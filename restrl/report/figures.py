@@ -6,6 +6,7 @@ computed; it is text for the page, written with the same data.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,16 +88,43 @@ def draw_budget(data: ReportData) -> Figure | None:
         shade = colour(shades[owner.method])
         axes.plot(x, y, color=shade, linewidth=1.2, linestyle=(0, (4, 2.5)))
         ends.append(("oracle", y[-1], shade))
+    _budget_axis(axes, last)
+    top = max(max(point.high for point in curve.points) for curve in curves)
+    axes.set_ylim(0, min(1.0, 1.1 * max([top] + [point.mean for point in oracle])) or 1.0)
+    axes.set_ylabel("share of problems solved")
+    theme.label_line_ends(axes, last, ends)
+    return figure
+
+
+def draw_differences(data: ReportData) -> Figure | None:
+    """Draws the paired difference of methods against the budget, with bands around it, above and below zero."""
+    pairs = [pair for pair in data.differences if pair.points]
+    if not pairs:
+        return None
+    figure = theme.new_figure(3.4)
+    axes = figure.add_subplot()
+    last = max(pair.points[-1].budget for pair in pairs)
+    ends = []
+    # Dark on light comes last in the order of colours; names stand at the ends of the lines.
+    for pair, shade in zip(pairs, itertools.cycle(("green", "purple", "blue", "orange")), strict=False):
+        x, y = [point.budget for point in pair.points], [point.mean for point in pair.points]
+        low, high = [point.low for point in pair.points], [point.high for point in pair.points]
+        axes.fill_between(x, low, high, color=colour(shade), alpha=0.15, linewidth=0)
+        axes.plot(x, y, color=colour(shade), marker=theme.MARKERS[shade] if len(x) == 1 else None)
+        ends.append((theme.label(f"{pair.method} vs {pair.other}"), y[-1], colour(shade)))
+    axes.axhline(0.0, color=colour("ink"), linewidth=1.0)
+    _budget_axis(axes, last)
+    axes.set_ylabel("difference in share solved")
+    theme.label_line_ends(axes, last, ends)
+    return figure
+
+
+def _budget_axis(axes: Axes, last: int) -> None:
     axes.set_xscale("log", base=2)
     ticks = [2**power for power in range(last.bit_length())]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xlim(0.93, max(last, 2))
-    top = max(max(point.high for point in curve.points) for curve in curves)
-    axes.set_ylim(0, min(1.0, 1.1 * max([top] + [point.mean for point in oracle])) or 1.0)
     axes.set_xlabel("sampled completions per problem")
-    axes.set_ylabel("share of problems solved")
-    theme.label_line_ends(axes, last, ends)
-    return figure
 
 
 def draw_spread(data: ReportData) -> Figure | None:

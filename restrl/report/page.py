@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from restrl.evaluation.statistics import Interval
 from restrl.report.captions import FIGURES
+from restrl.report.cost_tables import costs, difference_table
 from restrl.report.data import Example, ReportData, Row
 from restrl.report.palette import COLOURS, css_variables, printable
 from restrl.report.style import CSS
@@ -22,6 +23,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _MISSING = {
     "results": "the evaluation",
     "budget": "budget curves",
+    "differences": "differences between methods",
     "spread": "the reward spread of sampled and assembled groups",
     "training": "the training log",
     "calibration": "the value model's calibration",
@@ -40,6 +42,7 @@ def render_page(data: ReportData, svgs: Mapping[str, str]) -> str:
     sections = [
         _results(data, svgs),
         _figures(data, svgs),
+        costs(data),
         _bands(data),
         _examples(data),
         _timings(data),
@@ -92,7 +95,8 @@ def _results(data: ReportData, svgs: Mapping[str, str]) -> str:
         '<section id="results">\n<h2>Results</h2>\n<div class="scroll" tabindex="0"><table>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>\n"
         f'<p class="note">{_text(intervals_note(data))} ▲ better, ▼ worse, ≈ no clear difference.</p>\n'
-        f'<div class="grid">{figure}{_figure("budget", data, svgs)}</div>\n</section>'
+        f'<div class="grid">{figure}{_figure("budget", data, svgs)}'
+        f"{_figure('differences', data, svgs)}</div>\n{difference_table(data)}</section>"
     )
 
 

@@ -7,7 +7,9 @@ from restrl.evaluation.statistics import Interval
 from restrl.report.data import (
     BestOf,
     BudgetCurve,
+    BudgetDifference,
     CalibrationBin,
+    Cost,
     CurvePoint,
     DepthError,
     Example,
@@ -92,6 +94,35 @@ def build_report():
             _curve("best-of-n", [(b, 0.41 + 0.063 * np.log2(b) - 0.015 * np.log2(b) ** 2) for b in budgets], oracle),
             _curve("VM-MCTS", [(b, 0.41 + 0.2 * (1 - 1 / b)) for b in budgets], oracle),
             _curve("ReST-RL", [(b, 0.58 + 0.17 * (1 - 1 / b)) for b in budgets], oracle),
+        ),
+        differences=(
+            BudgetDifference(
+                "VM-MCTS",
+                "best-of-n",
+                tuple(
+                    CurvePoint(b, 0.02 * np.log2(b), 0.02 * np.log2(b) - 0.03, 0.02 * np.log2(b) + 0.03)
+                    for b in budgets
+                ),
+            ),
+            BudgetDifference("ReST-RL", "VM-MCTS", tuple(CurvePoint(b, 0.17, 0.12, 0.22) for b in budgets)),
+        ),
+        costs=(
+            Cost("best-of-n", 200, {"completions": 6400.0, "generated_tokens": 256_000.0, "prompt_tokens": 11_000.0}),
+            Cost(
+                "VM-MCTS",
+                200,
+                {
+                    "completions": 6400.0,
+                    "unique_completions": 3200.0,
+                    "generated_tokens": 200_000.0,
+                    "prompt_tokens": 30_000.0,
+                    "reused_prompt_tokens": 90_000.0,
+                    "value_states": 9000.0,
+                    "repeated_scores": 3000.0,
+                    "value_tokens": 500_000.0,
+                },
+                96.0,
+            ),
         ),
         environment={"python": "3.11.2", "torch": "2.13.0", "hardware": "2 CPU cores", "seed": "0"},
         timings={"sample": 84.0, "assemble": 0.4, "train-policy": 310.0, "collect-values": 120.0, "evaluate": 95.0},

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
-from restrl.evaluation.results import CandidateResult, EvaluationResult, ProblemResult
+from restrl.evaluation.results import CandidateResult, EvaluationResult, ProblemResult, compare
 from restrl.evaluation.statistics import Interval
-from restrl.report.data import ReportData, Row, curve_from, row_from, to_plain
+from restrl.report.cost_tables import costs, difference_table
+from restrl.report.data import Cost, ReportData, Row, cost_from, curve_from, difference_from, row_from, to_plain
 from restrl.report.tables import console_table, headline, markdown_table
 
 
@@ -95,3 +97,43 @@ def test_plain_data_is_strict_json_and_keeps_the_numbers(report):
     assert plain["rows"][0]["pass_at_1"] == {"mean": None, "low": 0.0, "high": None}
     assert plain["spread"]["sigma_0"] == 0.05
     assert len(plain["training"]) == 60
+
+
+def test_differences_are_paired_at_every_budget():
+    found = difference_from("VM-MCTS", SEARCH, "base", BASE)
+    # By hand: the answer at budget b is candidate b - 1. Base: 1, 0, 1 then 0, 0, 1; search: 0, 0, 0 then 1, 1, 1.
+    assert [(point.budget, point.mean) for point in found.points] == [
+        (1, pytest.approx(-2 / 3)),
+        (2, pytest.approx(2 / 3)),
+    ]
+    first, full = found.points[0], compare(SEARCH, BASE)
+    assert -1.0 <= first.low <= first.mean <= first.high <= 0.0
+    assert (found.points[1].low, found.points[1].high) == pytest.approx((full.low, full.high))
+    same = difference_from("a", SEARCH, "b", SEARCH)
+    assert all(point.low == point.mean == point.high == 0.0 for point in same.points)
+    shuffled = dataclasses.replace(BASE, problems=BASE.problems[::-1])
+    assert difference_from("a", SEARCH, "b", shuffled).points == found.points
+    with pytest.raises(ValueError, match="same problems"):
+        difference_from("a", SEARCH, "b", dataclasses.replace(BASE, problems=BASE.problems[:2]))
+
+
+def test_costs_are_sums_means_and_shares():
+    cost = cost_from("VM-MCTS", SEARCH, 12.0)
+    assert (cost.num_problems, cost.totals["completions"], cost.totals["generated_tokens"]) == (3, 6, 60)
+    assert (cost.prompt_reuse, cost.score_reuse) == (0.0, 0.0)
+    reused = Cost("m", 4, {"prompt_tokens": 10, "reused_prompt_tokens": 30, "value_states": 9, "repeated_scores": 1})
+    assert (reused.prompt_reuse, reused.score_reuse) == (0.75, pytest.approx(0.1))
+    text = costs(ReportData("t", "", (), costs=(cost, reused)))
+    for words in ("6 (2.0)", "60 (20.0)", "30 (7.5), 75%", "10%", "12 s"):
+        assert f">{words}<" in text, words
+    assert "suffixes" not in text, "a column that nothing fills is shown"
+    assert costs(ReportData("t", "", ())) == "" == difference_table(ReportData("t", "", ()))
+
+
+def test_the_table_of_differences_marks_what_is_clear(report):
+    text = difference_table(report)
+    head = text.split("</thead>")[0]
+    assert [int(cell) for cell in re.findall(r"<th>(\d+)</th>", head)] == [1, 2, 4, 8, 16, 32]
+    rows = text.split("<tbody>")[1].split("</tr>")[:2]
+    assert [rows[0].count(mark) for mark in "\u25b2\u25bc\u2248"] == [4, 0, 2]
+    assert rows[1].count("\u25b2 +0.170") == 6

@@ -136,13 +136,22 @@ def test_drawings_take_the_colours_of_the_page(written):
 def test_missing_parts_are_named_and_their_old_figures_removed(report, tmp_path):
     write_report(report, tmp_path)
     bare = dataclasses.replace(
-        report, spread=None, training=(), value=None, curves=(), examples=(), notes=(), timings={}
+        report,
+        spread=None,
+        training=(),
+        value=None,
+        curves=(),
+        differences=(),
+        costs=(),
+        examples=(),
+        notes=(),
+        timings={},
     )
     paths = write_report(bare, tmp_path)
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["results.png", "results.svg"]
     page = Page(paths["report.html"].read_text())
     assert page.tags.count("svg") == 1
-    assert "Not in this run: budget curves, the reward spread" in page.text
+    assert "Not in this run: budget curves, differences between methods, the reward spread" in page.text
 
 
 def test_an_empty_report_is_a_page_too(tmp_path):
