@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from contextlib import nullcontext
+from typing import Any, Protocol
 
 from restrl.decoding.beam import decode_beam
 from restrl.decoding.best_of_n import decode_best_of_n
+from restrl.decoding.choosing import choose
 from restrl.decoding.config import DecodeConfig
 from restrl.decoding.driver import SearchRun
+from restrl.decoding.execution import Execution, open_execution
 from restrl.decoding.greedy import decode_greedy
+from restrl.decoding.majority import decode_majority
 from restrl.decoding.mcts import decode_mcts
 from restrl.decoding.prm import decode_best_of_n_prm
+from restrl.decoding.public import PublicExamples, PublicSearch, WatchedPrograms
 from restrl.decoding.results import Candidate, Decoded, Ledger, best_answers
 from restrl.decoding.sample import decode_sample
 from restrl.errors import ConfigError
@@ -30,10 +35,14 @@ __all__ = [
     "DecodeConfig",
     "Decoded",
     "Decoder",
+    "Execution",
     "Layer",
     "Ledger",
     "best_answers",
+    "check_choice",
     "decode",
+    "open_execution",
+    "runs_programs",
 ]
 
 Layer = Callable[[Policy, ValueModel | None], tuple[Policy, ValueModel | None]]
@@ -63,6 +72,7 @@ DECODERS: dict[str, Decoder] = {
     "sample": decode_sample,
     "best_of_n": decode_best_of_n,
     "best_of_n_prm": decode_best_of_n_prm,
+    "majority": decode_majority,
     "vm_mcts": decode_mcts,
     "orm_mcts": decode_mcts,
     "beam_search": decode_beam,
@@ -72,11 +82,16 @@ DECODERS: dict[str, Decoder] = {
 SEARCHES = frozenset({"vm_mcts", "orm_mcts", "beam_search", "dvts"})
 """Decoders that grow one tree per problem and show it after every round."""
 
-WITHOUT_VALUES = frozenset({"greedy", "sample"})
+WITHOUT_VALUES = frozenset({"greedy", "sample", "majority"})
 """Decoders that need no value model."""
 
-INDEPENDENT = frozenset({"sample", "best_of_n", "best_of_n_prm"})
+INDEPENDENT = frozenset({"sample", "best_of_n", "best_of_n_prm", "majority"})
 """Decoders whose candidates are independent samples, for which pass@k is defined."""
+
+
+def runs_programs(config: DecodeConfig) -> bool:
+    """Returns whether a decoder with these settings runs candidates: it then needs a sandbox."""
+    return config.method == "majority" or config.selection == "clusters" or config.public_tests
 
 
 def decode(
@@ -91,6 +106,7 @@ def decode(
     on_progress: Callable[[int], None] | None = None,
     on_round: Callable[[Sequence[SearchRun]], None] | None = None,
     layer: Layer | None = None,
+    execution: Execution | None = None,
 ) -> list[Decoded]:
     """Decodes problems by a method of `DECODERS`; a hyphen in the name is as good as an underscore.
 
@@ -105,24 +121,53 @@ def decode(
         on_progress: Called with the number of problems that have become done.
         on_round: Called after every round with the searches under way (`SEARCHES` only), for watching.
         layer: Stands between the decoder and its models: from the two models to the two that the decoder calls.
+        execution: Runs candidates, for the settings that need it (`runs_programs`); a sandbox of its own by default.
 
     Raises:
         ConfigError: The method is unknown, or needs a value model and has none.
         EngineError: The policy or the value model answered wrongly.
+        GraderError: The sandbox failed.
     """
     name = method.replace("-", "_")
     if name not in DECODERS:
         raise ConfigError(f"decoder {method!r} is unknown; allowed: {', '.join(DECODERS)}")
     config = dataclasses.replace(config, method=name)
+    check_choice(config)
     if config.likelihood_weight and value_model is not None:
         from restrl.policy.likelihood import LikelihoodPrior
 
         value_model = LikelihoodPrior(value_model, policy, config.likelihood_weight)
     if layer is not None:
         policy, value_model = layer(policy, value_model)
-    if on_round is not None and name in SEARCHES:
-        search = decode_mcts if name.endswith("mcts") else decode_beam
-        return search(
-            problems, policy, value_model, config, seed, params=params, on_progress=on_progress, on_round=on_round
+    extra: dict[str, Any] = {"params": params, "on_progress": on_progress}
+    if name in SEARCHES:
+        extra["on_round"] = on_round
+    run: Callable[..., list[Decoded]] = DECODERS[name]
+    if not runs_programs(config):
+        return run(problems, policy, value_model, config, seed, **extra)
+    with open_execution() if execution is None else nullcontext(execution) as sandbox:
+        examples = PublicExamples.of(problems, sandbox.grader) if config.public_tests else None
+        if examples is not None and name in SEARCHES and value_model is not None:
+            value_model = WatchedPrograms(value_model, examples)
+            extra["wrap"] = lambda search: PublicSearch(search, examples.rewards, config.public_weight)
+        if name == "majority":
+            extra["runner"] = sandbox.runner
+        decoded = run(problems, policy, value_model, config, seed, **extra)
+        if examples is None and config.selection != "clusters":
+            return decoded
+        return choose(problems, decoded, config, seed, sandbox.runner, examples)
+
+
+def check_choice(config: DecodeConfig) -> None:
+    """Raises `ConfigError` for a way of choosing that the method has no use for."""
+    if config.method in ("greedy", "sample") and (config.selection != "score" or config.public_tests):
+        option = "public_tests = true" if config.public_tests else f"selection = {config.selection!r}"
+        raise ConfigError(
+            f"decode.{option} with the decoder {config.method}, which answers with its first completion; choose "
+            "another decoder, for example majority, or leave it out"
         )
-    return DECODERS[name](problems, policy, value_model, config, seed, params=params, on_progress=on_progress)
+    if config.method == "majority" and config.selection != "score":
+        raise ConfigError(
+            f"decode.selection = {config.selection!r} with the decoder majority, which has clusters but no values; "
+            "choose best_of_n, or leave it out"
+        )

@@ -15,6 +15,7 @@ METHODS = (
     "sample",
     "best_of_n",
     "best_of_n_prm",
+    "majority",
     "vm_mcts",
     "orm_mcts",
     "beam_search",
@@ -74,6 +75,21 @@ class DecodeConfig:
     )
     beam_width: int = setting(4, "beam_search: states that are expanded together", low=1)
     subtrees: int = setting(4, "dvts: independent greedy searches that share the budget", low=1)
+    selection: str = setting(
+        "score",
+        "the answer: the best-scored program, or that of the cluster of equal outputs with the largest sum of scores",
+        choices=("score", "clusters"),
+        paper="score",
+    )
+    num_inputs: int = setting(12, "majority and clusters: inputs that programs are run on", low=1)
+    public_tests: bool = setting(
+        False,
+        "another information regime: run candidates on the examples that the problem shows, and rank by those first",
+        paper=False,
+    )
+    public_weight: float = setting(
+        0.5, "search with public_tests: weight of the examples passed in the value of a state", low=0.0, high=1.0
+    )
     window: int = setting(64, "problems decoded together in one batch", low=1)
     overlap: bool = setting(False, "sample for half of the problems while the other half is scored")
 

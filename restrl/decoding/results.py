@@ -20,12 +20,17 @@ class Candidate:
         finished: False where the token limit cut it off.
         score: The value model's value of the finished program; None without one.
         index: Place in the order of sampling, from 0.
+        public: Share of the problem's public examples that the program passes, in [0, 1]; None where they were not
+            used.
+        cluster: Number of the programs that did the same on all inputs; None where programs were not compared.
     """
 
     code: str
     finished: bool
     score: float | None
     index: int
+    public: float | None = None
+    cluster: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +93,14 @@ class Decoded:
         candidates: Every sampled completion, in the order of sampling.
         answers: Index of the answer among the first b candidates, for every budget b = 1..N.
         ledger: What it cost.
+        public_tests: How many public examples of the problem had a part in the answers: 0 in the usual regime.
     """
 
     problem_id: str
     candidates: tuple[Candidate, ...]
     answers: tuple[int, ...]
     ledger: Ledger
+    public_tests: int = 0
 
     @property
     def answer(self) -> Candidate:
@@ -111,7 +118,13 @@ class Decoded:
     def from_json(cls, record: Mapping[str, Any]) -> Decoded:
         """Reads what `to_json` wrote."""
         candidates = tuple(Candidate(**candidate) for candidate in record["candidates"])
-        return cls(record["problem_id"], candidates, tuple(record["answers"]), Ledger(**record["ledger"]))
+        return cls(
+            record["problem_id"],
+            candidates,
+            tuple(record["answers"]),
+            Ledger(**record["ledger"]),
+            int(record.get("public_tests", 0)),
+        )
 
 
 def candidate_of(prefix: str, completion: Completion, score: float | None, index: int) -> Candidate:
@@ -121,19 +134,29 @@ def candidate_of(prefix: str, completion: Completion, score: float | None, index
     return Candidate(finish(code) if finished else code, finished, score, index)
 
 
+Rank = tuple[bool, float, float]
+
+
+def rank_of(candidate: Candidate) -> Rank:
+    """Returns what candidates are ranked by, best last: finished, public examples passed, score."""
+    score = candidate.score if candidate.score is not None else float("-inf")
+    return candidate.finished, candidate.public or 0.0, score
+
+
 def best_answers(candidates: Sequence[Candidate]) -> tuple[int, ...]:
     """Returns the index of the best candidate among the first b, for b = 1..N.
 
-    Finished before cut off, then the higher score, then the earlier one.
+    Finished before cut off, then more public examples passed where they were used, then the higher score, then the
+    earlier one.
 
     >>> one, two = Candidate("a", True, 0.2, 0), Candidate("b", True, 0.7, 1)
     >>> best_answers([one, two, Candidate("c", False, None, 2)])
     (0, 1, 1)
     """
     answers: list[int] = []
-    best: tuple[bool, float] | None = None
+    best: Rank | None = None
     for candidate in candidates:
-        rank = (candidate.finished, candidate.score if candidate.score is not None else float("-inf"))
+        rank = rank_of(candidate)
         if best is None or rank > best:
             best = rank
             answers.append(candidate.index)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from execution_doubles import execution
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,7 +54,14 @@ def run(method, problems=PROBLEMS[:5], seed=0, max_new_tokens=100, **changes):
     engine, values = policy(), HashedValues()
     config = DecodeConfig(**({"budget": 23} | changes))
     decoded = decode(
-        method, problems, engine, values, config, seed, params=SamplingParams(max_new_tokens=max_new_tokens)
+        method,
+        problems,
+        engine,
+        values,
+        config,
+        seed,
+        params=SamplingParams(max_new_tokens=max_new_tokens),
+        execution=execution(),
     )
     return decoded, engine, values
 
@@ -186,7 +194,9 @@ def test_progress_counts_every_problem():
     for method in DECODERS:
         seen = []
         config = DecodeConfig(budget=7, window=4)
-        decode(method, PROBLEMS[:10], policy(), HashedValues(), config, 0, on_progress=seen.append)
+        decode(
+            method, PROBLEMS[:10], policy(), HashedValues(), config, 0, on_progress=seen.append, execution=execution()
+        )
         assert sum(seen) == 10
 
 

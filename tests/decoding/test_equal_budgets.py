@@ -1,6 +1,7 @@
 """Every decoder samples exactly its budget, whatever its settings, and its ledger says so."""
 
 import pytest
+from execution_doubles import execution
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,7 +68,8 @@ def test_budget_is_exact_and_the_ledger_agrees_with_the_policy(method, programs,
 
     policy, values = Counting(script), Values()
     policy.counts = {}
-    decoded = decode(method, PROBLEMS, policy, values, config, 5, params=SamplingParams(max_new_tokens=max_new_tokens))
+    params = SamplingParams(max_new_tokens=max_new_tokens)
+    decoded = decode(method, PROBLEMS, policy, values, config, 5, params=params, execution=execution())
     for problem, item in zip(PROBLEMS, decoded, strict=True):
         ledger = item.ledger
         assert len(item.candidates) == len(item.answers) == config.budget
