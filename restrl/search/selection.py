@@ -6,7 +6,7 @@ Settings that the paper does not have:
 - ``widening``: ``fixed``, the paper's, samples an expanded state again only when the tree has run out of leaves.
   ``progressive`` samples a state again on the way as long as fewer than ``k * N^alpha`` completions were turned into
   children there, N its visits (after Coulom 2007; draws are counted, not children, since a policy that is sure of its
-  line gives no second child). ``adaptive`` makes sampling again one more arm: the state's mean value, and as visits the
+  line gives no second child). ``adaptive`` makes sampling again one more arm: the state's value, and as visits the
   draws from this very state (after AB-MCTS, Inoue et al. 2025).
 """
 
@@ -94,7 +94,7 @@ def _scores(node: Node, children: Sequence[Node], widens: bool, config: SearchCo
     arms = [(child.value, child.visits, child.in_flight, child.line_prior or 0.0) for child in children]
     if widens:
         unseen = unseen_mass([child.arrivals for child in node.children.values()])
-        arms.append((node.mean, node.draws, 0, unseen))
+        arms.append((node.value, node.draws, 0, unseen))
     values_C, visits_C, in_flight_C, priors_C = zip(*arms, strict=True)
     if config.selection == "puct":
         return puct_scores(
