@@ -140,7 +140,7 @@ def _result(rest: str) -> tuple[Any] | None:
 
 def _literal(text: str) -> tuple[Any] | None:
     """Returns the literal that a text begins with, wrapped; None if it begins with none."""
-    text = text.strip()
+    text = text.split('"""')[0].strip()
     pieces = (text.split(separator)[0] for separator in ("  ", " #", "; ", " and ", " or ", " (", ", ", " "))
     for candidate in (text, _balanced(text), *pieces):
         try:

@@ -44,6 +44,7 @@ def pairs(problem):
         ("f(1) # returns 4\n    f(2) should return {'a': 1}.", [((1,), 4), ((2,), {"a": 1})]),
         ("assert f(2) == None", [((2,), None)]),
         ("f(1) == 1, f(1) == 1", [((1,), 1)]),
+        ("f(1) == 2", [((1,), 2)]),
         ("f(n) == 3, g(1) == 2, f(x=1) == 2, f(open('a')) == 3, calls f(1) twice, if(1) == 2", []),
         (">>> f(1)\n    Traceback (most recent call last):\n    >>> f(2)\n    5", [((2,), 5)]),
     ],
