@@ -19,11 +19,13 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from restrl.actions import boundaries
+from restrl.actions import boundaries, split_actions
 from restrl.policy.decode_loop import left_pad
 from restrl.policy.model_dir import load_tokenizer
 from restrl.policy.prompting import encode_prompt
 from restrl.policy.transformers_engine import TransformersPolicy
+from restrl.starter import POLICY_DIR
+from restrl.starter.generator import problem_at
 from restrl.types import Problem, SampleRequest, SamplingParams, State, Tests
 from restrl.value.model import TrainedValueModel
 
@@ -137,6 +139,51 @@ def bench_policy(model_dir: Path, num_states: int, n: int, max_new_tokens: int, 
     return result
 
 
+def path_workload(
+    policy: TransformersPolicy, problems: list[Problem], n: int, rounds: int
+) -> list[list[SampleRequest]]:
+    """What a tree search asks for: in every round n completions from a state of each problem, the next one a line on.
+
+    A path that is finished starts anew at its problem.
+    """
+    params = SamplingParams(0.7, 1.0, 60)
+    states = [State(problem) for problem in problems]
+    batches: list[list[SampleRequest]] = []
+    for depth in range(rounds):
+        batch = [SampleRequest(state, n, 1000 * depth + index) for index, state in enumerate(states)]
+        batches.append(batch)
+        for index, completions in enumerate(policy.sample(batch, params)):
+            actions = split_actions(completions[0].text)
+            state = states[index]
+            states[index] = State(state.problem, state.code + actions[0]) if len(actions) > 1 else State(state.problem)
+    return batches
+
+
+def bench_paths(
+    model_dir: Path, problems: list[Problem], n: int, rounds: int, max_new_tokens: int, repeats: int
+) -> dict[str, float]:
+    """Seconds of a tree search's sampling without and with the keys and values of earlier prompts."""
+    batches = path_workload(TransformersPolicy(model_dir), problems, n, rounds)
+    params = SamplingParams(0.7, 1.0, max_new_tokens)
+    result: dict[str, float] = {"path_prompts": len(problems) * rounds}
+    texts: list[list[str]] = []
+    for name, tokens in (("without", 0), ("with", 1_000_000)):
+        policy = TransformersPolicy(model_dir, path_cache_tokens=tokens)
+
+        def run(policy: TransformersPolicy = policy) -> list[str]:
+            policy.forget()
+            return [c.text for batch in batches for cs in policy.sample(batch, params) for c in cs]
+
+        result[f"path_{name}_cache_s"] = _timed(run, repeats)
+        policy.stats.reset()
+        texts.append(run())
+        seen = policy.stats.prompt_tokens_prefilled + policy.stats.prompt_tokens_reused
+        result[f"path_{name}_cache_reuse"] = policy.stats.prompt_tokens_reused / seen
+    result["path_cache_speedup"] = result["path_without_cache_s"] / result["path_with_cache_s"]
+    result["path_differing_texts"] = sum(a != b for a, b in zip(*texts, strict=True))
+    return result
+
+
 def bench_value(model_dir: Path, num_programs: int, repeats: int) -> dict[str, float]:
     """Boundary values per second: one forward per program against one per state, in batches of the same tokens."""
     tokenizer = load_tokenizer(model_dir)
@@ -177,10 +224,14 @@ def main() -> None:
     """Prints one JSON object."""
     global _CLOCK
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", type=Path, help="model directory; without it a random model of the starter's size")
+    parser.add_argument(
+        "--model", type=Path, help="model directory, or starter; without it a random model of the starter's size"
+    )
     parser.add_argument("--batch", type=int, default=256, help="completions in the batch")
     parser.add_argument("--n", type=int, default=8, help="completions per state")
     parser.add_argument("--max-new-tokens", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=6, help="lines of a path in the tree search's workload")
+    parser.add_argument("--only-paths", action="store_true", help="the tree search's workload alone")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument(
@@ -191,11 +242,20 @@ def main() -> None:
         _CLOCK = time.process_time
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as temporary:
+        if arguments.model == Path("starter"):
+            problems = [problem_at("test", index) for index in range(arguments.batch // arguments.n)]
+            arguments.model = POLICY_DIR
+        else:
+            problems = _problems(arguments.batch // arguments.n)
         model_dir = arguments.model or _random_model(Path(temporary))
-        figures = bench_policy(
-            model_dir, arguments.batch // arguments.n, arguments.n, arguments.max_new_tokens, arguments.repeats
+        figures = bench_paths(
+            model_dir, problems, arguments.n, arguments.rounds, arguments.max_new_tokens, arguments.repeats
         )
-        figures |= bench_value(model_dir, 32, arguments.repeats)
+        if not arguments.only_paths:
+            figures |= bench_policy(
+                model_dir, arguments.batch // arguments.n, arguments.n, arguments.max_new_tokens, arguments.repeats
+            )
+            figures |= bench_value(model_dir, 32, arguments.repeats)
     print(
         json.dumps(
             {

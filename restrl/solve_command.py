@@ -60,6 +60,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     from restrl.config import build_section, parse_override
     from restrl.decoding import DECODERS, WITHOUT_VALUES
     from restrl.pipeline.context import policy_path
+    from restrl.policy import policy_settings
 
     decoder = (args.decoder or ("vm_mcts" if args.value_model else "sample")).replace("-", "_")
     if decoder not in DECODERS:
@@ -85,7 +86,7 @@ def _settings(args: argparse.Namespace) -> Settings:
             raise ConfigError(f"--set {flag}: allowed here: {', '.join(f'{name}.KEY' for name in SECTIONS)}")
         tables[section][key] = value
     tables["policy"] = {
-        "model": str(args.policy),
+        **policy_settings(str(args.policy)),
         "temperature": float(args.temperature),
         "max_new_tokens": args.max_new_tokens,
     } | tables["policy"]
@@ -100,10 +101,10 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 def _check(args: argparse.Namespace, settings: Settings, problem: Problem) -> None:
     """Checks files before anything is loaded."""
+    from restrl.policy import check_policy
     from restrl.policy.model_dir import check_model_dir
 
-    if settings.policy.engine == "transformers":
-        check_model_dir(Path(settings.policy.model))
+    check_policy(settings.policy)
     if args.value_model is not None:
         check_model_dir(args.value_model)
     if args.grade:

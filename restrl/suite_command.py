@@ -85,6 +85,7 @@ def _stored(out: Path | None) -> dict[str, Any] | None:
 def _tables(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The settings as plain tables: those of the flags, or, where no policy is named, those of the folder."""
     from restrl.config import build_section, parse_override
+    from restrl.policy import policy_settings
 
     stored = _stored(args.out) if args.policy is None and args.problems is None else None
     tables: dict[str, dict[str, Any]] = {name: dict((stored or {}).get(name, {})) for name in SECTIONS}
@@ -103,7 +104,7 @@ def _tables(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         suite["policy"] = args.policy
         suite["problems"] = [part.strip() for part in args.problems.split(",") if part.strip()]
         _fill_in(suite)
-    tables["policy"]["model"] = suite["policy"]
+    tables["policy"] |= policy_settings(suite["policy"])
     tables["decode"] |= {"method": suite["decoder"], "budget": suite["budget"]}
     result = {"suite": _plain(_suite_config(suite))}
     for name in SECTIONS:
@@ -132,20 +133,22 @@ def _settings(tables: Mapping[str, Mapping[str, Any]]) -> SuiteSettings:
     from restrl.config import build_section
     from restrl.pipeline.context import policy_path
     from restrl.pipeline.suite import SuiteSettings, check_settings
+    from restrl.policy.config import LOCAL_ENGINES
 
     suite = _suite_config(tables["suite"])
     check_settings(suite)
     policy, decode, grading = (build_section(name, tables[name], _WHERE) for name in SECTIONS)
-    policy = dataclasses.replace(policy, model=str(policy_path(policy)))
+    if policy.engine in LOCAL_ENGINES:
+        policy = dataclasses.replace(policy, model=str(policy_path(policy)))
     return SuiteSettings(suite, policy, decode, grading)
 
 
 def _check(settings: SuiteSettings) -> None:
     """Checks the model directories before a folder is made."""
+    from restrl.policy import check_policy
     from restrl.policy.model_dir import check_model_dir
 
-    if settings.policy.engine == "transformers":
-        check_model_dir(Path(settings.policy.model))
+    check_policy(settings.policy)
     if settings.suite.value_model:
         check_model_dir(Path(settings.suite.value_model))
 

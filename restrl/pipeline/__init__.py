@@ -9,15 +9,17 @@ Stages run in this order; one that is done is skipped, one that was interrupted 
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from restrl.artifacts import RunDirectory
 from restrl.config import Recipe
+from restrl.errors import ConfigError
 from restrl.pipeline import evaluating, reporting, training, values
 from restrl.pipeline.context import Context, load_problem_sets, policy_path
-from restrl.policy import PolicyConfig
+from restrl.policy import PolicyConfig, check_policy
 from restrl.progress import Progress
 from restrl.stages import RunConfig
 from restrl.value.kinds import ValueKind
@@ -33,11 +35,14 @@ class Result:
 
 def check(recipe: Recipe) -> None:
     """Checks everything that can be checked before a model is loaded or a directory is made."""
-    from restrl.policy.model_dir import check_model_dir
-
     config = recipe.section("policy", PolicyConfig)
-    if config.engine == "transformers":
-        check_model_dir(policy_path(config))
+    if config.engine == "openai" or config.lora:
+        name = "policy.engine = 'openai'" if config.engine == "openai" else f"policy.lora = {config.lora!r}"
+        raise ConfigError(
+            f"{name}: a run trains the policy and its value model from a model directory; use it with restrl evaluate "
+            "--policy or restrl solve, and name a directory here"
+        )
+    check_policy(dataclasses.replace(config, model=str(policy_path(config))))
     load_problem_sets(recipe)
 
 

@@ -15,7 +15,7 @@ from restrl.config import Recipe
 from restrl.errors import ConfigError, ProblemError
 from restrl.grading.config import GradingConfig
 from restrl.grading.grader import SandboxGrader
-from restrl.policy import PolicyConfig, load_policy
+from restrl.policy import PolicyConfig, close_policy, load_policy
 from restrl.problems import load_problems
 from restrl.problems.jsonl import read_problems, write_problems
 from restrl.progress import Progress
@@ -95,6 +95,7 @@ class Context:
         try:
             yield policy
         finally:
+            close_policy(policy)
             del policy
             gc.collect()
 

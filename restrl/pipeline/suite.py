@@ -39,7 +39,7 @@ from restrl.grading.config import GradingConfig
 from restrl.grading.grader import SandboxGrader
 from restrl.grading.registry import judge_for
 from restrl.pipeline.journal import Journal
-from restrl.policy import PolicyConfig, load_policy
+from restrl.policy import PolicyConfig, close_policy, load_policy
 from restrl.problems import load_set
 from restrl.progress import Progress
 from restrl.seeds import derive_seed
@@ -146,18 +146,20 @@ class SuiteEvaluation:
             yield None, None
             return
         policy = load_policy(self._settings.policy)
-        value_model: ValueModel | None = None
-        if self._suite.value_model:
-            from restrl.value.load import open_value_model
+        try:
+            yield policy, self._value_model()
+        finally:
+            close_policy(policy)
 
-            config = self._settings.policy
-            value_model = open_value_model(
-                Path(self._suite.value_model),
-                device=config.device,
-                dtype=config.dtype,
-                prompt_style=config.prompt_style,
-            )
-        yield policy, value_model
+    def _value_model(self) -> ValueModel | None:
+        if not self._suite.value_model:
+            return None
+        from restrl.value.load import open_value_model
+
+        config = self._settings.policy
+        return open_value_model(
+            Path(self._suite.value_model), device=config.device, dtype=config.dtype, prompt_style=config.prompt_style
+        )
 
     def _decode(
         self, chunk: Sequence[_Item], policy: Policy, value_model: ValueModel | None, journal: Journal

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
+from restrl.policy.path_cache import PathCache, Prefix
 from restrl.policy.sampling import draw_tokens
 from restrl.policy.text import StopChecker
 from restrl.types import SamplingParams
@@ -128,8 +129,13 @@ def supports_loop(model: PreTrainedModel) -> bool:
 
 
 def decode(
-    model: PreTrainedModel, rows: Sequence[Row], params: SamplingParams, eos_ids: frozenset[int], pad_id: int
-) -> int:
+    model: PreTrainedModel,
+    rows: Sequence[Row],
+    params: SamplingParams,
+    eos_ids: frozenset[int],
+    pad_id: int,
+    path_cache: PathCache | None = None,
+) -> dict[tuple[int, ...], int]:
     """Generates every row to its end, in place.
 
     Args:
@@ -138,17 +144,17 @@ def decode(
         params: How to sample.
         eos_ids: Tokens that end a completion.
         pad_id: Fills the left of shorter prompts.
+        path_cache: Keys and values of earlier prompts, and where those of these prompts are kept.
 
     Returns:
-        Prompt tokens prefilled (each distinct prompt once, padding excluded).
+        How many tokens of each distinct prompt were prefilled, padding excluded.
     """
     device = model.device
     index_of: dict[tuple[int, ...], int] = {}
     prompt_of = [index_of.setdefault(row.prompt_ids, len(index_of)) for row in rows]
     prompts = list(index_of)
     cache = Cache(layer_class_to_replicate=_GrowingLayer)
-    logits_PV, mask_PL = _prefill(model, prompts, cache, pad_id)
-    num_prefilled = sum(len(prompt) for prompt in prompts)
+    logits_PV, mask_PL, prefilled = _prefill(model, prompts, cache, pad_id, path_cache)
 
     longest = max(row.budget for row in rows)
     rows_B = torch.tensor(prompt_of, device=device)
@@ -189,15 +195,22 @@ def decode(
             use_cache=True,
         )
         logits_BV = output.logits[:, -1]
-    return num_prefilled
+    return dict(zip(prompts, prefilled, strict=True))
 
 
 def _prefill(
-    model: PreTrainedModel, prompts: Sequence[tuple[int, ...]], cache: Cache, pad_id: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Runs the prompts, left-padded; returns the logits after each (P, V) and the mask (P, L)."""
-    ids_PL, mask_PL = left_pad(prompts, pad_id, model.device)
-    positions_PL = (mask_PL.cumsum(-1) - 1).clamp_min(0)
+    model: PreTrainedModel, prompts: Sequence[tuple[int, ...]], cache: Cache, pad_id: int, path_cache: PathCache | None
+) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Runs the prompts, left-padded; returns the logits after each (P, V), the mask (P, L), and tokens run of each."""
+    known = (
+        [Prefix(0, None) for _ in prompts] if path_cache is None else [path_cache.find(prompt) for prompt in prompts]
+    )
+    rests = [prompt[prefix.length :] for prompt, prefix in zip(prompts, known, strict=True)]
+    ids_PL, mask_PL = left_pad(rests, pad_id, model.device)
+    known_P1 = torch.tensor([[prefix.length] for prefix in known], device=model.device)
+    positions_PL = (known_P1 + mask_PL.cumsum(-1) - 1).clamp_min(0)
+    if any(prefix.length for prefix in known):
+        mask_PL = torch.cat([_fill(cache, known, model), mask_PL], dim=1)
     output = model(
         input_ids=ids_PL,
         attention_mask=mask_PL,
@@ -206,7 +219,29 @@ def _prefill(
         use_cache=True,
         logits_to_keep=1,
     )
-    return output.logits[:, -1], mask_PL
+    if path_cache is not None:
+        layers = cast(list[_GrowingLayer], cache.layers)
+        states_NPHLD = [torch.stack([layer.keys, layer.values]) for layer in layers]
+        for row, prompt in enumerate(prompts):
+            columns = mask_PL[row].nonzero().squeeze(-1)
+            path_cache.keep(prompt, torch.stack([layer[:, row].index_select(-2, columns) for layer in states_NPHLD]))
+    return output.logits[:, -1], mask_PL, [len(rest) for rest in rests]
+
+
+def _fill(cache: Cache, known: Sequence[Prefix], model: PreTrainedModel) -> torch.Tensor:
+    """Puts kept keys and values into a cache, aligned to the right; returns the mask of their columns (P, C)."""
+    some = next(prefix.states for prefix in known if prefix.states is not None)
+    num_layers, _, num_heads, _, size = some.shape
+    longest = max(prefix.length for prefix in known)
+    states = some.new_zeros(num_layers, 2, len(known), num_heads, longest, size)
+    mask_PC = torch.zeros(len(known), longest, dtype=torch.int64, device=model.device)
+    for row, prefix in enumerate(known):
+        if prefix.states is not None:
+            states[:, :, row, :, longest - prefix.length :] = prefix.states
+            mask_PC[row, longest - prefix.length :] = 1
+    for index in range(num_layers):
+        cache.update(states[index, 0], states[index, 1], index)
+    return mask_PC
 
 
 def left_pad(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

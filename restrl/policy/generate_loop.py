@@ -66,12 +66,8 @@ class _Stop(StoppingCriteria):
 
 def decode_with_generate(
     model: PreTrainedModel, rows: Sequence[Row], params: SamplingParams, eos_ids: frozenset[int], pad_id: int
-) -> int:
-    """Generates every row to its end, in place; see `decode_loop.decode`.
-
-    Returns:
-        Prompt tokens prefilled (each prompt once per row, padding excluded).
-    """
+) -> None:
+    """Generates every row to its end, in place; see `decode_loop.decode`. Prompts run once per row."""
     ids_BL, mask_BL = left_pad([row.prompt_ids for row in rows], pad_id, model.device)
     draw = _Draw(rows, params, model.device)
     config = GenerationConfig(
@@ -90,4 +86,3 @@ def decode_with_generate(
         logits_processor=LogitsProcessorList([draw]),
         stopping_criteria=StoppingCriteriaList([_Stop(rows, draw, eos_ids)]),
     )
-    return sum(len(row.prompt_ids) for row in rows)

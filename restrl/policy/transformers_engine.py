@@ -26,6 +26,7 @@ from restrl.policy.decode_loop import Row, decode, supports_loop
 from restrl.policy.engine import EngineStats, check_requests
 from restrl.policy.generate_loop import decode_with_generate
 from restrl.policy.model_dir import check_model_dir, choose_device, choose_dtype, load_error, load_tokenizer, quiet
+from restrl.policy.path_cache import PathCache
 from restrl.policy.sampling import uniforms
 from restrl.policy.text import Detokenizer, StopChecker
 from restrl.types import Completion, SampleRequest, SamplingParams, State
@@ -54,6 +55,8 @@ class TransformersPolicy:
         max_batch_tokens: Rows times (longest prompt + new tokens) in one batch: bounds the memory of the cache.
         max_batch_size: Rows in one batch.
         decode_loop: ``loop``, ``generate``, or ``auto``: the own loop wherever it can.
+        path_cache_tokens: Prompt tokens whose keys and values are kept, for prompts that begin with them; 0 keeps
+            none. It needs the own loop.
 
     Attributes:
         stats: Counters.
@@ -73,6 +76,7 @@ class TransformersPolicy:
         max_batch_tokens: int = 131_072,
         max_batch_size: int = 256,
         decode_loop: str = "auto",
+        path_cache_tokens: int = 0,
     ) -> None:
         path = check_model_dir(Path(model_dir))
         tokenizer = load_tokenizer(path)
@@ -91,7 +95,15 @@ class TransformersPolicy:
                 f"model directory {str(path)!r} is no causal language model (its weights lack "
                 f"{', '.join(sorted(info['missing_keys'])[:2])}); save the model again with save_pretrained"
             )
-        self._set_up(model.to(chosen).eval(), tokenizer, prompt_style, max_batch_tokens, max_batch_size, decode_loop)
+        self._set_up(
+            model.to(chosen).eval(),
+            tokenizer,
+            prompt_style,
+            max_batch_tokens,
+            max_batch_size,
+            decode_loop,
+            path_cache_tokens,
+        )
 
     @classmethod
     def from_model(
@@ -120,6 +132,7 @@ class TransformersPolicy:
         max_batch_tokens: int,
         max_batch_size: int,
         decode_loop: str,
+        path_cache_tokens: int = 0,
     ) -> None:
         if decode_loop not in DECODE_LOOPS:
             raise ConfigError(f"decode_loop is {decode_loop!r}; allowed: {', '.join(DECODE_LOOPS)}")
@@ -139,7 +152,13 @@ class TransformersPolicy:
         self.max_batch_size = max_batch_size
         self.stats = EngineStats()
         self.boundaries = prompting.warn_about_boundaries(tokenizer)
-        self._own_loop = decode_loop == "loop" or (decode_loop == "auto" and supports_loop(model))
+        self._own_loop: bool = decode_loop == "loop" or (decode_loop == "auto" and supports_loop(model))
+        if path_cache_tokens and not self._own_loop:
+            raise ConfigError(
+                f"path_cache_tokens is {path_cache_tokens} but {type(model).__name__} runs in generate, which keeps "
+                "nothing; set it to 0"
+            )
+        self._path_cache = PathCache(path_cache_tokens) if path_cache_tokens else None
         self._detokenizer = Detokenizer(tokenizer)
         self._eos_ids = eos_ids(model, tokenizer)
         pad = tokenizer.pad_token_id
@@ -161,18 +180,28 @@ class TransformersPolicy:
         with _evaluating(self.model), torch.inference_mode():
             for slots in self._batches(requests, prompts, params.max_new_tokens):
                 rows = [self._row(requests[s.request], s.sample, prompts[s.request], params) for s in slots]
-                run = decode if self._own_loop else decode_with_generate
-                prefilled = run(self.model, rows, params, self._eos_ids, self._pad_id)
-                self.stats.prompt_tokens_prefilled += prefilled
-                self.stats.prompt_tokens_reused += sum(len(row.prompt_ids) for row in rows) - prefilled
-                seen: set[tuple[int, ...]] = set()
+                prefilled = self._decode(rows, params)
                 for slot, row in zip(slots, rows, strict=True):
-                    # `generate` runs the prompt of every row.
-                    reused = len(row.prompt_ids) if self._own_loop and row.prompt_ids in seen else 0
-                    seen.add(row.prompt_ids)
-                    results[slot.request][slot.sample] = self._completion(row, reused)
+                    length = len(row.prompt_ids)
+                    # The first row of a prompt pays for what was run, the others share it.
+                    run = length if prefilled is None else prefilled.pop(row.prompt_ids, 0)
+                    self.stats.prompt_tokens_prefilled += run
+                    self.stats.prompt_tokens_reused += length - run
+                    results[slot.request][slot.sample] = self._completion(row, length - run)
         self.stats.seconds += time.perf_counter() - began
         return [[completion for completion in result if completion is not None] for result in results]
+
+    def forget(self) -> None:
+        """Drops kept keys and values; call it when the weights have changed."""
+        if self._path_cache is not None:
+            self._path_cache.clear()
+
+    def _decode(self, rows: Sequence[Row], params: SamplingParams) -> dict[tuple[int, ...], int] | None:
+        """Generates rows; returns the tokens run of each prompt, None if every row ran its own."""
+        if self._own_loop:
+            return decode(self.model, rows, params, self._eos_ids, self._pad_id, self._path_cache)
+        decode_with_generate(self.model, rows, params, self._eos_ids, self._pad_id)
+        return None
 
     def fits(self, state: State) -> bool:
         """Whether the prompt of a state leaves room for at least one token in the model's context."""

@@ -69,6 +69,10 @@ def openai_one_by_one(model_dir: Path) -> Iterator[Subject]:
     yield from openai(model_dir, Quirks(refuses=("logprobs", "n"), silent=True))
 
 
+def path_cache(model_dir: Path) -> Iterator[Subject]:
+    yield from transformers(model_dir, path_cache_tokens=200)
+
+
 ENGINES: dict[str, Callable[[Path], Iterator[Subject]]] = {
     "scripted": scripted,
     "transformers": transformers,
@@ -77,6 +81,7 @@ ENGINES: dict[str, Callable[[Path], Iterator[Subject]]] = {
 # Ways in which an engine does the same: what they might get wrong is checked.
 VARIANTS: dict[str, Callable[[Path], Iterator[Subject]]] = {
     "transformers-generate": generate,
+    "transformers-path-cache": path_cache,
     "openai-text": openai,
     "openai-one-by-one": openai_one_by_one,
 }
