@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -231,3 +232,16 @@ def test_any_scorer_is_measured_on_graded_programs(reward_model_dir) -> None:
         measure_scorer(Told(), values, {name: problem for name, problem in problems.items() if name != "p/7"})
     with pytest.raises(ProblemError, match="no graded state"):
         measure_scorer(Told(), [], problems)
+
+
+def test_the_example_of_the_page_runs(reward_model_dir, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "value.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict = {}
+    exec(compile(code, "docs/value.md", "exec"), names)
+    problems = {f"p/{i}": make_problem(f"p/{i}", statement=f"Task {i}.") for i in range(4)}
+    paths = [GradedPath(CODES[0], True, 1.0), GradedPath(CODES[1], True, 0.0)]
+    values = [item for name in problems for item in targets_from_paths(name, paths)]
+    model = names["measured"](reward_model_dir("qwen2"), values, problems)
+    assert "Search by this score" in capsys.readouterr().out
+    assert all(0 < value < 1 for value in model.score_states(STATES))
