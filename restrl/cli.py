@@ -165,6 +165,11 @@ def _solve_arguments(solve: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="any setting of [policy], [decode] or [grading]",
     )
+    solve.add_argument(
+        "--public-tests",
+        action="store_true",
+        help="let the examples that the problem itself shows take part in the choice (another regime: it is labelled)",
+    )
     solve.add_argument("--grade", action="store_true", help="run the problem's tests afterwards; they choose nothing")
     solve.add_argument(
         "--show-tree",

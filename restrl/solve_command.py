@@ -91,6 +91,8 @@ def _settings(args: argparse.Namespace) -> Settings:
         "max_new_tokens": args.max_new_tokens,
     } | tables["policy"]
     tables["decode"] |= {"method": decoder, "budget": args.budget}
+    if args.public_tests:
+        tables["decode"]["public_tests"] = True
     where = "restrl solve"
     policy = build_section("policy", tables["policy"], where)
     build_section("grading", tables["grading"], where)
@@ -123,10 +125,10 @@ def _decode(args: argparse.Namespace, settings: Settings, problem: Problem, watc
         policy = load_policy(settings.policy)
         value_model = None
         if args.value_model is not None:
-            from restrl.value.model import TrainedValueModel
+            from restrl.value.load import open_value_model
 
             config = settings.policy
-            value_model = TrainedValueModel(
+            value_model = open_value_model(
                 args.value_model, device=config.device, dtype=config.dtype, prompt_style=config.prompt_style
             )
         watch.began = time.monotonic()
@@ -190,6 +192,7 @@ def _report(
             "value": answer.score,
             "decoder": settings.decoder,
             "stopped": watch.stopped,
+            "public_tests": decoded.public_tests,
             "cost": dataclasses.asdict(decoded.ledger),
         }
         if args.grade:
@@ -208,6 +211,8 @@ def _report(
             "best so far",
             file=sys.stderr,
         )
+    if settings.decode.public_tests:
+        print(f"public tests used: {decoded.public_tests} examples that the problem shows", file=sys.stderr)
     if args.grade:
         print(_verdict(grade), file=sys.stderr)
 
@@ -217,13 +222,14 @@ def _entry(
 ) -> TreeEntry:
     from restrl.evaluation.trees import entry_of, tree_of_candidates, tree_of_search
 
+    method = f"{settings.decoder}, public tests used" if settings.decode.public_tests else settings.decoder
     if watch.search is None:
         tree = tree_of_candidates(problem.id, decoded.candidates, settings.decoder)
-        return entry_of(problem, tree, settings.decoder, decoded.answers[-1], grades)
+        return entry_of(problem, tree, method, decoded.answers[-1], grades)
     tree = tree_of_search(watch.search, problem.id, settings.decoder)
     # A search that was stopped has not counted its last completions yet: they are no part of its tree.
     answer = decoded.answers[-1] if decoded.answers[-1] < len(tree.draws) else tree.answer()
-    return entry_of(problem, tree, settings.decoder, answer, grades)
+    return entry_of(problem, tree, method, answer, grades)
 
 
 def _verdict(grade: Grade | None) -> str:

@@ -1,4 +1,8 @@
 import importlib.util
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,3 +24,17 @@ def test_generated_pages_are_current(name: str, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "110")
     page = load_generator().PAGES[name]()
     assert (DOCS / name).read_text() == page, f"docs/{name} is stale; run: python docs/generate.py"
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_solving_run(tmp_path) -> None:
+    text = (DOCS / "solve.md").read_text()
+    blocks = re.findall(r"(?<!-->\n)```bash\n(.*?)```", text, re.DOTALL)
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    assert len(blocks) == 1
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", blocks[0]], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("def solve(d):") == 2 and "8 completions" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"search.html", "search.jsonl.gz"}

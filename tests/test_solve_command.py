@@ -46,7 +46,7 @@ class FakeValues:
 @pytest.fixture
 def solve(tmp_path, monkeypatch, capsys):
     """Runs the command with a scripted policy; returns the exit code, standard output and standard error."""
-    monkeypatch.setattr("restrl.value.model.TrainedValueModel", FakeValues)
+    monkeypatch.setattr("restrl.value.load.open_value_model", FakeValues)
     monkeypatch.setattr("restrl.policy.model_dir.check_model_dir", lambda path: None)
     script = tmp_path / "script.json"
     script.write_text(json.dumps({PROBLEM: PROGRAMS}))
@@ -174,3 +174,26 @@ def test_the_live_view_lets_no_control_character_of_a_program_through():
     text = page.getvalue()
     assert "1/10" in text and "value 0.750" in text and "return x" in text
     assert not {"\x1b", "\x07", "\x9b", "\r"} & set(text)
+
+
+def test_public_examples_take_part_only_if_asked_and_are_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("restrl.value.load.open_value_model", FakeValues)
+    monkeypatch.setattr("restrl.policy.model_dir.check_model_dir", lambda path: None)
+    start = 'def f(x):\n    """Return twice x.\n\n    >>> f(2)\n    4\n    """\n'
+    case = {"args": [7], "expected": 14}
+    problem = {"id": "twice", "statement": "Return twice x.", "initial_state": start, "entry_point": "f"}
+    problem |= {"tests": {"kind": "call", "cases": [case]}}
+    (tmp_path / "p.jsonl").write_text(json.dumps(problem) + "\n")
+    right, longer = "    return 2 * x\n", "    y = x + 1\n    y = y + 1\n    return y + 1\n"
+    (tmp_path / "s.json").write_text(json.dumps({"twice": [[right, 1.0], [longer, 1.0]]}))
+    argv = ["solve", "--problem", str(tmp_path / "p.jsonl"), "--policy", str(tmp_path / "s.json"), "--quiet", "--json"]
+    argv += ["--set", "policy.engine=scripted", "--value-model", str(tmp_path), "--budget", "10", "--show-tree"]
+    argv += ["--seed", "1"]
+    for decoder in ("vm-mcts", "best-of-n"):
+        assert main([*argv, "--decoder", decoder]) == 0
+        plain = json.loads(capsys.readouterr().out)
+        assert main([*argv, "--decoder", decoder, "--public-tests"]) == 0
+        labelled = json.loads(capsys.readouterr().out)
+        assert plain["program"] == start + longer and plain["public_tests"] == 0
+        assert labelled["program"] == start + right and labelled["public_tests"] == 1
+        assert "public" not in plain["tree"]["method"] and labelled["tree"]["method"].endswith("public tests used")
