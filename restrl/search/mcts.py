@@ -20,6 +20,9 @@ Deviations from the paper:
 5. A completion that was cut off is no program: no answer, reward 0; its whole lines still make children.
 6. ``reuse_suffixes``: rests of completions that pass through a leaf stand in for new samples from it.
 7. A state is scored once.
+8. Options: PUCT with line priors, the maximum as backup, progressive and adaptive widening, several leaves at once.
+
+``algorithm = "paper"`` counts as published instead: `restrl.search.paper`.
 """
 
 from __future__ import annotations

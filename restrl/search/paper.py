@@ -10,8 +10,9 @@ An iteration selects by UCT, expands the leaf with ``num_sample`` completions, a
 
 Where the published text is silent, this follows the released program as far as it is no mistake:
 
-1. Which ``num_decision`` children stay selectable: those with the best values when the state is expanded, the oldest
-   first where they are equal, and so always the oldest with ``backup = "completions"``. Finished ones take a place.
+1. A visit is a completion, so that an iteration adds ``num_sample`` of them. The children that stay selectable are the
+   ``num_decision`` with the best values when the state is expanded, the oldest first where they are equal, and so
+   always the oldest with ``backup = "completions"``. Finished ones take a place.
 2. A child that is not selectable still counts in its parent's value.
 3. A selection that ends at a finished program repeats its value as a visit. Published, it also uses up an iteration, so
    that fewer completions are sampled than the budget says; here the iteration then selects once more with finished
