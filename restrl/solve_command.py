@@ -132,6 +132,7 @@ def _decode(args: argparse.Namespace, settings: Settings, problem: Problem, watc
                 args.value_model, device=config.device, dtype=config.dtype, prompt_style=config.prompt_style
             )
         watch.began = time.monotonic()
+        watch.on_change()
         return decode(
             settings.decoder,
             [problem],
