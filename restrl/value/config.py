@@ -22,7 +22,7 @@ class ValueConfig:
     max_grad_norm: float = setting(1.0, "gradient clipping", above=0.0)
     architecture: Literal["classifier", "surprise"] = setting(
         "classifier",
-        "classifier: the policy's backbone with a linear head, fine-tuned; surprise: a small recurrent network that "
+        "classifier: the policy's backbone with a linear head, fine-tuned; surprise: a small network that "
         "reads how likely the policy, left as it is, found each token (for small policies)",
         choices=("classifier", "surprise"),
         paper="classifier",

@@ -2,16 +2,19 @@
 
 The published value model is the policy's backbone with a linear head on the last hidden state. At the last token of a
 program that state no longer holds what the policy thought of the tokens before, and a small backbone does not learn to
-keep it (docs/value.md has the figures). Here the policy stays as it is, and a small recurrent network reads, token by
-token of the code, how likely the policy found the token, how sure it had been, and which token it was:
+keep it (docs/value.md has the figures). Here the policy stays as it is, and a small network reads, token by token of
+the code, how likely the policy found the token, how sure it had been, and which token it was:
 
     x_t = (log pi(s_t | s_<t), log pi(s_t | s_<t) - max log pi(. | s_<t), H(pi(. | s_<t)), max log pi(. | s_<t),
-           H(pi(. | s_<=t))),       h_t = GRU(h_<t, A x_t + B normalise(e(s_t))),       V(S_t) = w h_t
+           H(pi(. | s_<=t)))
+    a_t = relu(A x_t + B normalise(e(s_t))),    u_t = relu(U [a_t, relu(conv(a_<=t))])
+    V(S_t) = w relu(W [mean(u_<=t), max(u_<=t), u_t])
 
-with the entropy H in nats, logarithms cut at -12, e the policy's token embedding, and x = 0 but for the last entry at
-the last token of the prompt, where reading starts. It is no part of the published method (``value.architecture =
-"classifier"`` is). The model is a sequence classifier with one label like the other, and is saved and loaded in the
-same way wherever this module is imported.
+with the entropy H in nats, logarithms cut at -12, e the policy's token embedding, a causal convolution over 5 tokens,
+and x = 0 but for the last entry at the last token of the prompt, where reading starts. The maximum suits a program, which
+is wrong as soon as one line is. It is no part of the published method (``value.architecture = "classifier"`` is).
+The model is a sequence classifier with one label like the other, and is saved and loaded in the same way wherever this
+module is imported.
 
 Shapes: B rows, T tokens, F features, H reader size, V vocabulary.
 """
@@ -33,6 +36,7 @@ from transformers import (
 
 NUM_FEATURES = 5
 _FLOOR = -12.0
+_SPAN = 5
 _MAX_LOGITS = 1 << 28
 
 
@@ -41,12 +45,12 @@ class SurpriseConfig(PreTrainedConfig):
 
     Args:
         policy: The policy's configuration as plain data, its ``model_type`` included.
-        reader_size: Units of the recurrent network, >= 1.
+        reader_size: Units of every layer of the reading network, >= 1.
     """
 
     model_type = "restrl_surprise"
 
-    def __init__(self, policy: dict[str, Any] | None = None, reader_size: int = 96, **kwargs: Any) -> None:
+    def __init__(self, policy: dict[str, Any] | None = None, reader_size: int = 64, **kwargs: Any) -> None:
         # One scalar, as every value model: without these the library's default of two labels would apply.
         kwargs.setdefault("id2label", {0: "LABEL_0"})
         kwargs.setdefault("label2id", {"LABEL_0": 0})
@@ -79,7 +83,9 @@ class SurpriseReader(torch.nn.Module):
         self.policy.requires_grad_(False)
         self.surprise = torch.nn.Linear(NUM_FEATURES, config.reader_size)
         self.token = torch.nn.Linear(text_config.hidden_size, config.reader_size, bias=False)
-        self.gru = torch.nn.GRU(config.reader_size, config.reader_size, batch_first=True)
+        self.nearby = torch.nn.Conv1d(config.reader_size, config.reader_size, _SPAN)
+        self.mix = torch.nn.Linear(2 * config.reader_size, config.reader_size)
+        self.sum_up = torch.nn.Linear(3 * config.reader_size, config.reader_size)
         self.remembered: dict[tuple[int, ...], torch.Tensor] | None = None
 
     def train(self, mode: bool = True) -> SurpriseReader:
@@ -89,7 +95,7 @@ class SurpriseReader(torch.nn.Module):
         return self
 
     def forward(self, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> torch.Tensor:
-        """Returns the reader's state at every token, shape (B, T, H), 0 before the last token of the prompt.
+        """Returns the reader's state at every token, shape (B, T, H), >= 0, 0 before the last token of the prompt.
 
         Args:
             rows: Token ids of B states.
@@ -105,14 +111,23 @@ class SurpriseReader(torch.nn.Module):
             ids_BT[number, : len(item)] = torch.tensor(list(row[start - 1 :]), device=device)
         embedded_BTD = self.policy.get_input_embeddings()(ids_BT).detach().float()
         normal_BTD = torch.nn.functional.layer_norm(embedded_BTD, embedded_BTD.shape[-1:])
-        weight = self.surprise.weight.dtype
-        inputs_BTH = torch.relu(self.surprise(x_BTF.to(weight)) + self.token(normal_BTD.to(weight)))
-        states_BTH, _ = self.gru(inputs_BTH)
+        states_BTH = self._states(x_BTF, normal_BTD)
         # Back to the places in the rows, which differ by the lengths of the prompts.
         whole_BTH = states_BTH.new_zeros(len(rows), max(map(len, rows)), states_BTH.shape[-1])
         for number, (start, item) in enumerate(zip(starts, features, strict=True)):
             whole_BTH[number, start - 1 : start - 1 + len(item)] = states_BTH[number, : len(item)]
         return whole_BTH
+
+    def _states(self, x_BTF: torch.Tensor, embedded_BTD: torch.Tensor) -> torch.Tensor:
+        weight = self.surprise.weight.dtype
+        own_BTH = torch.relu(self.surprise(x_BTF.to(weight)) + self.token(embedded_BTD.to(weight)))
+        shifted_BHT = torch.nn.functional.pad(own_BTH.transpose(1, 2), (_SPAN - 1, 0))
+        near_BTH = torch.relu(self.nearby(shifted_BHT)).transpose(1, 2)
+        read_BTH = torch.relu(self.mix(torch.cat([own_BTH, near_BTH], dim=-1)))
+        count_T1 = torch.arange(1, read_BTH.shape[1] + 1, device=read_BTH.device)[:, None]
+        mean_BTH = (read_BTH.float().cumsum(1) / count_T1).to(read_BTH.dtype)
+        worst_BTH = read_BTH.cummax(1).values
+        return torch.relu(self.sum_up(torch.cat([mean_BTH, worst_BTH, read_BTH], dim=-1)))
 
     def _features(self, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> list[torch.Tensor]:
         memory = self.remembered if self.remembered is not None else {}
@@ -153,7 +168,7 @@ class SurpriseReader(torch.nn.Module):
 
 
 class SurpriseForSequenceClassification(PreTrainedModel):
-    """A frozen causal language model, a recurrent reader of its surprise, and one scalar output per token."""
+    """A frozen causal language model, a reader of its surprise, and one scalar output per token."""
 
     config_class = SurpriseConfig
     base_model_prefix = "reader"
@@ -174,7 +189,7 @@ class SurpriseForSequenceClassification(PreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_policy(cls, path: Path, reader_size: int = 96, seed: int = 0, **kwargs: Any) -> Any:
+    def from_policy(cls, path: Path, reader_size: int = 64, seed: int = 0, **kwargs: Any) -> Any:
         """Returns an untrained value model of a policy.
 
         Args:
@@ -191,7 +206,7 @@ class SurpriseForSequenceClassification(PreTrainedModel):
         return model
 
     def _init_weights(self, module: torch.nn.Module) -> None:
-        # The library's own initialisation knows no recurrent networks; PyTorch's has been done by then.
+        # PyTorch's own initialisation has been done by then.
         return
 
     def forward(
