@@ -7,6 +7,8 @@ out of the text but not out of the tokens, no several greedy completions, at lea
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -202,6 +204,16 @@ def installed() -> Iterator[types.ModuleType]:
                 del sys.modules[name]
             else:
                 sys.modules[name] = module
+
+
+@contextmanager
+def available() -> Iterator[Any]:
+    """The real package where it is installed, else the stand-in."""
+    if importlib.util.find_spec("vllm") is None:
+        with installed() as package:
+            yield package
+    else:
+        yield importlib.import_module("vllm")
 
 
 def save_adapter(model_dir: Path, path: Path) -> Path:

@@ -10,7 +10,10 @@ from urllib.parse import urlsplit
 from restrl.errors import ConfigError, EngineError, ModelError, RestRLError
 from restrl.policy.http_client import HttpClient, Refused
 
-_TOO_LONG = re.compile(r"context.?(length|window|size)|too long|maximum.{0,20}tokens|max_model_len", re.IGNORECASE)
+_TOO_LONG = re.compile(
+    r"context.?(length|window|size)|(prompt|input|sequence).{0,40}too (long|large)|maximum.{0,20}tokens|max_model_len",
+    re.IGNORECASE,
+)
 
 
 def is_too_long(refused: Refused) -> bool:

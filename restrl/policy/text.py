@@ -88,7 +88,7 @@ class Detokenizer:
         if ends and ends[-1] != len(text):
             # A character that several tokens make up stands with the last of them.
             lengths = [len(self.text(prompt_ids, ids[: end + 1]).rstrip("\ufffd")) for end in range(len(ids))]
-            ends = list(itertools.accumulate(lengths, max))
+            ends = [*itertools.accumulate(lengths[:-1], max), len(text)]
         return tuple(min(end, limit) for end in ends)
 
 

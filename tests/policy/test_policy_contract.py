@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import vllm_stand_in
 from engine_contract import CHECKS, PARAMS, SHORT_CHECKS, Subject, check_stop_strings, requests
 from openai_server import MODEL, Quirks, StandInServer
 
 from restrl.policy.openai_engine import OpenAIPolicy
 from restrl.policy.scripted import ScriptedPolicy
 from restrl.policy.transformers_engine import TransformersPolicy
+from restrl.policy.vllm_engine import VLLMPolicy
 
 
 def scripted(model_dir: Path) -> Iterator[Subject]:
@@ -73,10 +75,32 @@ def path_cache(model_dir: Path) -> Iterator[Subject]:
     yield from transformers(model_dir, path_cache_tokens=200)
 
 
+def vllm(model_dir: Path) -> Iterator[Subject]:
+    with vllm_stand_in.available() as package:
+        policy = VLLMPolicy(model_dir, dtype="float32", enforce_eager=True)
+        seen: list[str] = []
+        generate_of = policy._llm.generate
+
+        def generate(prompts: Any, *rest: Any, **settings: Any) -> Any:
+            seen.extend(policy.tokenizer.decode(prompt["prompt_token_ids"]) for prompt in prompts)
+            return generate_of(prompts, *rest, **settings)
+
+        def prompts() -> set[str]:
+            found = set(seen)
+            seen.clear()
+            return found
+
+        policy._llm.generate = generate
+        assert package.LLM is not None
+        with policy:
+            yield Subject(policy, prompts, policy.tokenizer)
+
+
 ENGINES: dict[str, Callable[[Path], Iterator[Subject]]] = {
     "scripted": scripted,
     "transformers": transformers,
     "openai": openai_with_tokenizer,
+    "vllm": vllm,
 }
 # Ways in which an engine does the same: what they might get wrong is checked.
 VARIANTS: dict[str, Callable[[Path], Iterator[Subject]]] = {
