@@ -79,7 +79,11 @@ def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _suite_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("any policy on any problem sets")
-    group.add_argument("--policy", metavar="DIR", help="a causal language model directory")
+    group.add_argument(
+        "--policy",
+        metavar="POLICY",
+        help="a causal language model directory, vllm:DIR, or openai:MODEL@ADDRESS (an OpenAI-compatible server)",
+    )
     group.add_argument(
         "--problems", metavar="SET,...", help="sets as NAME[/SPLIT][@PATH], or .jsonl files, separated by commas"
     )
@@ -147,7 +151,12 @@ def _solve_arguments(solve: argparse.ArgumentParser) -> None:
         required=True,
         help="a JSONL file with one problem, FILE.jsonl:ID, starter/SPLIT/NUMBER, or - for standard input",
     )
-    solve.add_argument("--policy", required=True, type=Path, help="a causal language model directory, or starter")
+    solve.add_argument(
+        "--policy",
+        required=True,
+        type=Path,
+        help="a causal language model directory, starter, vllm:DIR, or openai:MODEL@ADDRESS (a server with that API)",
+    )
     solve.add_argument("--value-model", type=Path, help="a value model directory")
     solve.add_argument(
         "--decoder",
