@@ -11,8 +11,8 @@ the code, how likely the policy found the token, how sure it had been, and which
     V(S_t) = w relu(W [mean(u_<=t), max(u_<=t), u_t])
 
 with the entropy H in nats, logarithms cut at -12, e the policy's token embedding, a causal convolution over 5 tokens,
-and x = 0 but for the last entry at the last token of the prompt, where reading starts. The maximum suits a program, which
-is wrong as soon as one line is. It is no part of the published method (``value.architecture = "classifier"`` is).
+and x = 0 but for the last entry at the last token of the prompt, where reading starts. The maximum suits a program,
+which is wrong as soon as one line is. It is no part of the published method (``value.architecture = "classifier"`` is).
 The model is a sequence classifier with one label like the other, and is saved and loaded in the same way wherever this
 module is imported.
 

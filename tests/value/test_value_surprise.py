@@ -127,7 +127,7 @@ def _programs(count: int) -> tuple[list[Trajectory], dict[str, Problem]]:
 @pytest.mark.parametrize("kind", ["vm", "orm"])
 def test_it_learns_to_rank_and_keeps_to_its_targets(policy_dir: Path, tmp_path: Path, kind: ValueKind) -> None:
     trajectories, problems = _programs(30)
-    config = ValueConfig(architecture="surprise", epochs=12, learning_rate=1e-2, batch_tokens=1024)
+    config = ValueConfig(architecture="surprise", epochs=25, learning_rate=1e-2, batch_tokens=1024)
     report = train_value_model(policy_dir, trajectories, problems, config, tmp_path, 0, "plain", kind=kind)
     assert report.validation_mse < 0.05 < report.baseline_mse
     value_model = TrainedValueModel(tmp_path / "model", device="cpu")
