@@ -40,6 +40,47 @@ def group_spread(rewards_PG: Floats) -> Floats:
     return np.asarray(rewards_PG.std(axis=1))
 
 
+def overlong_penalty(num_tokens: int, limit: int, buffer: int) -> float:
+    """Soft overlong punishment (DAPO, equation 13): 0 up to ``limit - buffer`` tokens, then linearly down to -1.
+
+    Args:
+        num_tokens: Tokens of the completion.
+        limit: Longest allowed completion.
+        buffer: Tokens before the limit in which the penalty grows; 0 = no penalty.
+
+    >>> [overlong_penalty(n, 100, 20) for n in (80, 85, 100, 101)]
+    [0.0, -0.25, -1.0, -1.0]
+    """
+    if buffer == 0 or num_tokens <= limit - buffer:
+        return 0.0
+    return max((limit - buffer - num_tokens) / buffer, -1.0)
+
+
+def token_weights(mask_BT: Floats, loss_type: str, max_tokens: int) -> Floats:
+    """The share of every token in the loss: ``loss = sum_it weight_it * token_loss_it``.
+
+    - ``grpo``: ``1 / (B |o_i|)``: by completion, then over completions (DeepSeekMath, equation 3);
+    - ``dapo`` and ``bnpo``: ``1 / sum_i |o_i|``: every token counts the same (DAPO, equation 8). The engine takes the
+      sum over the step for ``dapo`` and over a micro batch for ``bnpo``;
+    - ``dr_grpo``: ``1 / (B max_tokens)``: a constant, so that length carries no weight (Dr. GRPO, section 3.2).
+
+    Args:
+        mask_BT: 1 for tokens of the completion, 0 for padding.
+        loss_type: See above.
+        max_tokens: Longest allowed completion.
+    """
+    count = len(mask_BT)
+    if loss_type == "grpo":
+        weights = mask_BT / (count * np.maximum(mask_BT.sum(axis=1, keepdims=True), 1.0))
+    elif loss_type in ("dapo", "bnpo"):
+        weights = mask_BT / max(mask_BT.sum(), 1.0)
+    elif loss_type == "dr_grpo":
+        weights = mask_BT / (count * max_tokens)
+    else:
+        raise ValueError(f"loss_type is {loss_type!r}; allowed: grpo, bnpo, dr_grpo, dapo")
+    return np.asarray(weights)
+
+
 def clipped_loss(
     logps_BT: Floats,
     old_logps_BT: Floats,
@@ -50,12 +91,13 @@ def clipped_loss(
     epsilon_high: float,
     beta: float = 0.0,
     ref_logps_BT: Floats | None = None,
+    loss_type: str = "grpo",
+    max_tokens: int = 0,
 ) -> float:
-    """The GRPO loss (DeepSeekMath, equation 3): ``-mean_i mean_t [min(rho A, clip(rho) A) - beta * KL]``.
+    """The clipped loss: ``-sum_it weight_it [min(rho A, clip(rho) A) - beta * KL]`` (DeepSeekMath, equation 3).
 
     ``rho = exp(logp - old_logp)`` is clipped to ``[1 - epsilon, 1 + epsilon_high]``;
-    ``KL = exp(ref - logp) - (ref - logp) - 1`` per token. Tokens are averaged within a completion first, then
-    completions.
+    ``KL = exp(ref - logp) - (ref - logp) - 1`` per token; the weights are `token_weights`.
 
     Args:
         logps_BT: Log-probabilities of the completions' tokens under the trained policy, at the sampling temperature.
@@ -66,6 +108,8 @@ def clipped_loss(
         epsilon_high: Upper clip.
         beta: Weight of the KL penalty.
         ref_logps_BT: Log-probabilities under the reference policy, needed if ``beta`` is not 0.
+        loss_type: How token losses are averaged.
+        max_tokens: Longest allowed completion, needed for ``dr_grpo``.
     """
     ratio = np.exp(logps_BT - old_logps_BT)
     advantages = advantages_B[:, None]
@@ -75,4 +119,4 @@ def clipped_loss(
             raise ValueError("beta is not 0, so ref_logps_BT is needed")
         gap = ref_logps_BT - logps_BT
         token_loss = token_loss + beta * (np.exp(gap) - gap - 1)
-    return float(((token_loss * mask_BT).sum(axis=1) / mask_BT.sum(axis=1)).mean())
+    return float((token_loss * token_weights(mask_BT, loss_type, max_tokens)).sum())

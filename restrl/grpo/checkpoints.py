@@ -18,6 +18,7 @@ from pathlib import Path
 
 from restrl.errors import ArtifactError
 from restrl.grpo.config import GRPOConfig
+from restrl.grpo.offline_config import OfflineConfig
 from restrl.grpo.report import write_json
 from restrl.types import State
 
@@ -75,7 +76,9 @@ def _checkpoints(folder: Path) -> list[Path]:
     return [path for path in folder.glob("checkpoint-*") if path.is_dir() and _NAME.fullmatch(path.name)]
 
 
-def check_identity(output_dir: Path, states: Sequence[State], config: GRPOConfig, seed: int, prompt_style: str) -> None:
+def check_identity(
+    output_dir: Path, states: Sequence[State], config: GRPOConfig | OfflineConfig, seed: int, prompt_style: str
+) -> None:
     """Writes down what is trained, or checks it against what an earlier call wrote.
 
     Raises:

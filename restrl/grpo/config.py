@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from restrl.errors import ConfigError
 from restrl.settings import setting
 
+# The methods that train on completions of the policy as it is at each step; the others learn from stored samples.
+ONLINE_METHODS = ("rest-grpo", "grpo", "dapo")
+
 
 @dataclass(frozen=True, slots=True)
 class GRPOConfig:
@@ -16,7 +19,9 @@ class GRPOConfig:
     is at that step (on-policy: the importance ratio is 1 where the gradient is taken).
     """
 
-    method: str = setting("grpo", "the training algorithm", choices=("grpo",), paper="grpo")
+    method: str = setting(
+        "rest-grpo", "the training method; see restrl.grpo.methods", choices=ONLINE_METHODS, owner="train"
+    )
     epochs: int = setting(1, "passes over the instances", low=1, paper=1)
     max_steps: int = setting(0, "exact number of optimizer steps, whatever the epochs; 0 = as the epochs say", low=0)
     num_generations: int = setting(8, "completions per instance, the group size G", low=2, paper=8)
@@ -36,7 +41,8 @@ class GRPOConfig:
     epsilon_high: float = setting(0.0, "upper clip; 0 = the same as epsilon", low=0.0)
     loss_type: str = setting(
         "grpo",
-        "how token losses are averaged: grpo = by completion, then over completions; the others = over tokens",
+        "how token losses are averaged: grpo = by completion, then over completions; dapo = over the step's tokens; "
+        "bnpo = over a micro batch's tokens; dr_grpo = divided by completions times max_new_tokens",
         choices=("grpo", "bnpo", "dr_grpo", "dapo"),
         paper="grpo",
     )
@@ -45,6 +51,21 @@ class GRPOConfig:
         "advantages are divided by the standard deviation of their group, of the batch, or not at all",
         choices=("group", "batch", "none"),
         paper="group",
+    )
+    refill_rounds: int = setting(
+        0,
+        "dynamic sampling: groups whose verifier rewards are all equal are replaced by groups of other instances, in "
+        "at most so many more rounds of sampling a step; 0 = off",
+        low=0,
+    )
+    overlong_buffer: int = setting(
+        0,
+        "the last so many of max_new_tokens lower the reward, linearly from 0 down to -overlong_penalty; 0 = off",
+        low=0,
+    )
+    overlong_penalty: float = setting(1.0, "penalty of a completion of max_new_tokens tokens", low=0.0)
+    mask_truncated: bool = setting(
+        False, "completions cut off by max_new_tokens carry no loss; they still count in their group's statistics"
     )
     temperature: float = setting(0.7, "sampling temperature", above=0.0, paper=0.7, owner="policy")
     top_p: float = setting(1.0, "nucleus mass of sampling", above=0.0, high=1.0, owner="policy")

@@ -1,4 +1,4 @@
-"""What the engine is told: `GRPOConfig` in the terms of TRL's trainer and of PEFT's adapters."""
+"""What the engine is told: `GRPOConfig` in the terms of TRL's trainer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from trl.trainer.grpo_config import GRPOConfig as EngineConfig
 from restrl.errors import ConfigError
 from restrl.grpo.config import GRPOConfig
 from restrl.grpo.rollout import TrainingSet
+from restrl.grpo.session import split_step
 from restrl.policy.model_dir import recompute_option
 from restrl.policy.prompting import stop_strings
 
@@ -23,29 +24,32 @@ def engine_config(config: GRPOConfig, data: TrainingSet, checkpoints: Path, step
             strings.
     """
     options: dict[str, Any] = {}
+    if config.overlong_buffer > config.max_new_tokens:
+        raise ConfigError(
+            f"overlong_buffer is {config.overlong_buffer}; it must be at most max_new_tokens = {config.max_new_tokens}"
+        )
     if config.generation == "vllm":
+        for name in ("refill_rounds", "mask_truncated"):
+            if getattr(config, name):
+                raise ConfigError(
+                    f"{name} is {getattr(config, name)}, which generation 'vllm' does not have; set {name} to "
+                    f"{type(getattr(config, name))(0)}, or generation to 'engine'"
+                )
         options = {
             "use_vllm": True,
             "vllm_mode": config.vllm_mode,
             "vllm_gpu_memory_utilization": config.vllm_memory,
             "generation_kwargs": {"stop": _common_stops(data), "include_stop_str_in_output": True},
         }
-    processes = _world_size()
-    if config.prompts_per_step % processes:
-        raise ConfigError(
-            f"prompts_per_step is {config.prompts_per_step}; it must be a multiple of the {processes} processes"
-        )
-    local = config.completions_per_step // processes
-    micro = config.micro_batch or local
-    if local % micro:
-        raise ConfigError(
-            f"micro_batch is {micro}; it must divide the {local} completions of each of {processes} processes"
-        )
+    # A group must not be split among processes.
+    split_step("grpo.prompts_per_step", config.prompts_per_step, 0, "instances")
+    step = "grpo.prompts_per_step * num_generations"
+    micro, forwards = split_step(step, config.completions_per_step, config.micro_batch, "completions")
     return EngineConfig(
         output_dir=str(checkpoints),
         max_steps=steps,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=local // micro,
+        gradient_accumulation_steps=forwards,
         num_generations=config.num_generations,
         max_completion_length=config.max_new_tokens,
         shuffle_dataset=False,
@@ -81,17 +85,6 @@ def engine_config(config: GRPOConfig, data: TrainingSet, checkpoints: Path, step
     )
 
 
-def lora_config(config: GRPOConfig) -> Any:
-    """Returns the adapters' settings, or None where all weights are trained."""
-    if not config.lora_rank:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-
-
 def _common_stops(data: TrainingSet) -> list[str]:
     """vLLM takes one list of stop strings for a whole batch."""
     found = {stop_strings(state, data.tokenizer, data.prompt_style) for state in data.states}
@@ -101,9 +94,3 @@ def _common_stops(data: TrainingSet) -> list[str]:
             "different lists; train on one problem set at a time, or set generation to 'engine'"
         )
     return list(found.pop())
-
-
-def _world_size() -> int:
-    from accelerate import PartialState
-
-    return int(PartialState().num_processes)

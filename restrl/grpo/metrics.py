@@ -20,11 +20,17 @@ from restrl.grpo.advantages import group_spread
 METRICS: dict[str, str] = {
     "step": "Optimizer steps done, counted from 1.",
     "reward": "Mean verifier reward of the step's completions (fraction of tests passed), in [0, 1].",
-    "reward_shaped": "Mean reward that gives the advantages: verifier reward + stop-symbol reward - trailing penalty.",
+    "reward_shaped": "Mean reward that gives the advantages: verifier reward + stop-symbol reward - trailing penalty "
+    "- overlong penalty.",
+    "reward_planned": "Mean verifier reward of the groups that the step planned, before dynamic sampling replaced any; "
+    "reward is that of the groups that were trained.",
     "reward_std": "Population standard deviation of the verifier reward within a group, mean over the groups.",
     "frac_zero_std": "Share of groups whose shaped rewards are all equal: they give no gradient.",
     "useful_group_share": "Share of groups whose verifier rewards differ: their gradient is about correctness. "
     "1 - frac_zero_std - useful_group_share is the share of groups that only teach the format.",
+    "refilled_share": "Share of the step's groups that dynamic sampling put in the place of one without spread.",
+    "sampled_completions": "Completions sampled and graded for the step, those of replaced groups included.",
+    "sampled_tokens": "Tokens generated for the step, those of replaced groups included.",
     "entropy": "Mean entropy of the next token at the sampling temperature, over completion tokens, in nats.",
     "kl": "Mean KL estimate exp(d) - d - 1 with d = log pi_ref - log pi per completion token; only if beta > 0.",
     "clip_ratio": "Share of completion tokens whose importance ratio is clipped; 0 by construction while on-policy.",
@@ -41,6 +47,20 @@ METRICS: dict[str, str] = {
     "grad_norm": "Norm of the gradient before clipping to max_grad_norm.",
 }
 
+OFFLINE_METRICS: dict[str, str] = {
+    "step": "Optimizer steps done, counted from 1.",
+    "loss": "Mean loss of the step: DPO's -log sigmoid(margin), or the mean cross-entropy of a program's token.",
+    "preference_accuracy": "Share of pairs whose margin is positive; ReST-DPO only.",
+    "preference_margin": "Mean of beta * (log pi/pi_ref of the chosen - log pi/pi_ref of the rejected); ReST-DPO only.",
+    "logp_chosen": "Mean log-probability of the chosen program; ReST-DPO only. It may fall while the margin grows.",
+    "logp_rejected": "Mean log-probability of the rejected program; ReST-DPO only.",
+    "token_accuracy": "Share of the programs' tokens that are the most probable one.",
+    "entropy": "Mean entropy of the next token over the programs' tokens, in nats.",
+    "lr": "Learning rate of the step.",
+    "grad_norm": "Norm of the gradient before clipping to max_grad_norm.",
+    "step_s": "Seconds of the whole step.",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class RolloutStats:
@@ -54,6 +74,10 @@ class RolloutStats:
         generate_s: Seconds of sampling.
         grade_s: Seconds the grader was busy.
         grade_wait_s: Seconds waited for grades after sampling.
+        refilled: Groups that dynamic sampling put in the place of a planned one.
+        spare_completions: Completions sampled and graded but not trained on.
+        spare_tokens: Their generated tokens.
+        planned_PG: Verifier rewards of the planned groups; None where they are the trained ones.
     """
 
     verifier_PG: list[list[float]]
@@ -63,6 +87,10 @@ class RolloutStats:
     generate_s: float
     grade_s: float
     grade_wait_s: float
+    refilled: int = 0
+    spare_completions: int = 0
+    spare_tokens: int = 0
+    planned_PG: list[list[float]] | None = None
 
 
 def rollout_metrics(parts: Sequence[RolloutStats]) -> dict[str, float]:
@@ -71,15 +99,21 @@ def rollout_metrics(parts: Sequence[RolloutStats]) -> dict[str, float]:
     shaped_PG = np.array([row for part in parts for row in part.shaped_PG])
     tokens = [count for part in parts for count in part.num_tokens]
     generate_s = max(part.generate_s for part in parts)
+    planned_PG = np.array([row for part in parts for row in part.planned_PG or part.verifier_PG])
+    sampled_tokens = sum(tokens) + sum(part.spare_tokens for part in parts)
     return {
         "reward": float(verifier_PG.mean()),
         "reward_shaped": float(shaped_PG.mean()),
+        "reward_planned": float(planned_PG.mean()),
         "reward_std": float(group_spread(verifier_PG).mean()),
         "frac_zero_std": float((np.ptp(shaped_PG, axis=1) < 1e-9).mean()),
         "useful_group_share": float((np.ptp(verifier_PG, axis=1) > 1e-9).mean()),
+        "refilled_share": sum(part.refilled for part in parts) / len(verifier_PG),
+        "sampled_completions": len(tokens) + sum(part.spare_completions for part in parts),
+        "sampled_tokens": sampled_tokens,
         "completion_length": sum(tokens) / len(tokens),
         "truncation_share": sum(part.truncated for part in parts) / len(tokens),
-        "tokens_per_s": sum(tokens) / max(generate_s, 1e-9),
+        "tokens_per_s": sampled_tokens / max(generate_s, 1e-9),
         "generate_s": generate_s,
         "grade_s": max(part.grade_s for part in parts),
         "grade_wait_s": max(part.grade_wait_s for part in parts),

@@ -18,8 +18,8 @@ class TrainReport:
         steps: Optimizer steps.
         instances: Training instances used.
         dropped: Instances left out because prompt and completion would not fit the model's context.
-        completions: Completions sampled and graded.
-        tokens: Tokens generated.
+        completions: Completions sampled and graded, those that dynamic sampling replaced included.
+        tokens: Tokens generated, likewise.
         generate_s: Seconds of sampling.
         grade_s: Seconds the grader was busy.
         grade_wait_s: Seconds waited for grades.
@@ -55,11 +55,8 @@ def _mean(records: Sequence[Mapping[str, float]], key: str) -> float:
     return sum(record[key] for record in records) / len(records)
 
 
-def summarize(
-    records: Sequence[Mapping[str, float]], *, instances: int, dropped: int, completions_per_step: int
-) -> TrainReport:
+def summarize(records: Sequence[Mapping[str, float]], *, instances: int, dropped: int) -> TrainReport:
     """Summarizes the records of all steps (at least one)."""
-    tokens = sum(record["completion_length"] for record in records) * completions_per_step
     totals = {
         key: sum(record[key] for record in records) for key in ("generate_s", "grade_s", "grade_wait_s", "update_s")
     }
@@ -67,8 +64,8 @@ def summarize(
         steps=len(records),
         instances=instances,
         dropped=dropped,
-        completions=len(records) * completions_per_step,
-        tokens=round(tokens),
+        completions=round(sum(record["sampled_completions"] for record in records)),
+        tokens=round(sum(record["sampled_tokens"] for record in records)),
         first_reward=_mean(records[:10], "reward"),
         last_reward=_mean(records[-10:], "reward"),
         first_entropy=_mean(records[:10], "entropy"),

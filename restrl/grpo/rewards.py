@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from restrl.actions import finish
 from restrl.errors import GraderError
 from restrl.grading.rewards import shaped_reward
+from restrl.grpo.advantages import overlong_penalty
 from restrl.grpo.config import GRPOConfig
 from restrl.types import Completion, Grader, State
 
@@ -18,7 +19,8 @@ class Score:
 
     Attributes:
         verifier: The grader's reward of the whole program, in [0, 1].
-        shaped: ``verifier + symbol_reward * [ended with a stop symbol] - trailing_penalty * trailing characters``.
+        shaped: ``verifier + symbol_reward * [ended with a stop symbol] - trailing_penalty * trailing characters
+            + overlong_penalty * [-1, 0]``; see `restrl.grpo.advantages.overlong_penalty`.
     """
 
     verifier: float
@@ -63,7 +65,9 @@ def score(
                 trailing_chars=len(completion.trailing),
                 symbol_reward=config.symbol_reward,
                 trailing_penalty=config.trailing_penalty,
-            ),
+            )
+            + config.overlong_penalty
+            * overlong_penalty(completion.num_tokens, config.max_new_tokens, config.overlong_buffer),
         )
         for grade, completion in zip(grades, completions, strict=True)
     ]

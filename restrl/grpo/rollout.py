@@ -2,15 +2,18 @@
 
 `EngineRollout` is the rollout function of the training engine: it samples with the project's own sampler, on the model
 being trained, from seeds derived from (seed, step, slot, problem), so a resumed run samples what an uninterrupted one
-would. The step is sampled in parts; while one part is sampled, the one before it is graded in a thread.
+would. The step is sampled in parts; while one part is sampled, the one before it is graded in a thread. With dynamic
+sampling, groups without spread are then sampled again for other instances (see `restrl.grpo.refill`).
 
 `VllmScorer` is the counterpart where the engine's vLLM samples: it turns token ids into completions and grades them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +24,7 @@ from trl.models.utils import unwrap_model_for_generation
 from restrl.errors import EngineError
 from restrl.grpo.config import GRPOConfig
 from restrl.grpo.metrics import RolloutStats
+from restrl.grpo.refill import has_spread, spare_instances, stand_in
 from restrl.grpo.rewards import Score, score
 from restrl.policy.prompting import encode_prompt, eos_id, stop_strings
 from restrl.policy.text import Detokenizer, find_stop
@@ -58,7 +62,10 @@ class TrainingSet:
 
     def prompt_ids(self, row: int) -> list[int]:
         """Returns the prompt of a row: the very tokens that decoding uses, the prefix among them."""
-        instance = self.plan[row]
+        return self.instance_ids(self.plan[row])
+
+    def instance_ids(self, instance: int) -> list[int]:
+        """Returns the prompt of an instance."""
         if instance not in self._ids:
             self._ids[instance] = encode_prompt(self.states[instance], self.tokenizer, self.prompt_style)
         return self._ids[instance]
@@ -69,6 +76,10 @@ class TrainingSet:
         state = self.state(row)
         seed = derive_seed(self.seed, "grpo", step, slot, state.problem.id)
         return SampleRequest(state, config.num_generations, seed)
+
+    def planned(self, step: int, config: GRPOConfig) -> Sequence[int]:
+        """Returns the instances of a step."""
+        return self.plan[step * config.prompts_per_step : (step + 1) * config.prompts_per_step]
 
 
 PolicyFactory = Callable[["PreTrainedModel", "PreTrainedTokenizerBase", GRPOConfig, str], Policy]
@@ -103,6 +114,26 @@ class _Graded:
     seconds: float
 
 
+@dataclass(slots=True)
+class _Group:
+    """The completions of one instance and their scores."""
+
+    instance: int
+    completions: list[Completion]
+    scores: list[Score]
+
+    @property
+    def verifier(self) -> list[float]:
+        return [score.verifier for score in self.scores]
+
+
+@dataclass(slots=True)
+class _Seconds:
+    generate: float = 0.0
+    grade: float = 0.0
+    wait: float = 0.0
+
+
 class EngineRollout:
     """Samples and grades one step; passed to the training engine as its rollout function."""
 
@@ -123,35 +154,44 @@ class EngineRollout:
 
     def __call__(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
         """Samples one completion for every row name in ``prompts``, which come in groups of equal names."""
-        rows = group_rows(prompts, self._config.num_generations)
-        begin = time.perf_counter()
-        completions, graded = self._sample(rows, trainer)
-        sampled = time.perf_counter()
-        parts = [future.result() for future in graded]
-        waited = time.perf_counter()
-        scores = [score for part in parts for score in part.scores]
-        self.last = _stats(
-            scores,
-            completions,
-            self._config.num_generations,
-            generate_s=sampled - begin,
-            grade_s=sum(part.seconds for part in parts),
-            grade_wait_s=waited - sampled,
+        config, data = self._config, self._data
+        rows = group_rows(prompts, config.num_generations)
+        seconds = _Seconds()
+        with self._sampling(trainer) as policy:
+            wanted = [(data.plan[row], data.request(row, config)) for row in rows]
+            planned = self._round(wanted, policy, seconds)
+            groups, spare = self._refill(rows, planned, policy, seconds) if config.refill_rounds else (planned, [])
+        scores = [score for group in groups for score in group.scores]
+        completions = [completion for group in groups for completion in group.completions]
+        self.last = dataclasses.replace(
+            _stats(
+                scores,
+                completions,
+                config.num_generations,
+                generate_s=seconds.generate,
+                grade_s=seconds.grade,
+                grade_wait_s=seconds.wait,
+            ),
+            refilled=sum(group is not before for group, before in zip(groups, planned, strict=True)),
+            spare_completions=sum(len(group.completions) for group in spare),
+            spare_tokens=sum(completion.num_tokens for group in spare for completion in group.completions),
+            planned_PG=[group.verifier for group in planned],
         )
-        return {
-            "prompt_ids": [self._data.prompt_ids(row) for row in rows for _ in range(self._config.num_generations)],
+        output = {
+            "prompt_ids": [data.instance_ids(group.instance) for group in groups for _ in group.completions],
             "completion_ids": [_token_ids(completion) for completion in completions],
             "logprobs": None,
             "shaped_reward": [score.shaped for score in scores],
         }
+        if config.mask_truncated:
+            # Tokens with a 0 here carry no loss and do not count in any average over tokens.
+            output["env_mask"] = [[int(item.finish_reason != "length")] * len(_token_ids(item)) for item in completions]
+        return output
 
-    def _sample(self, rows: list[int], trainer: GRPOTrainer) -> tuple[list[Completion], list[Future[_Graded]]]:
-        config = self._config
+    @contextlib.contextmanager
+    def _sampling(self, trainer: GRPOTrainer) -> Iterator[Policy]:
+        """Gives the sampler on the model being trained, which is in evaluation mode meanwhile."""
         args: Any = trainer.args
-        params = SamplingParams(config.temperature, config.top_p, config.max_new_tokens)
-        completions: list[Completion] = []
-        graded: list[Future[_Graded]] = []
-        chunk = -(-len(rows) // config.rollout_chunks)
         with (
             torch.no_grad(),
             trainer.accelerator.autocast(),
@@ -165,16 +205,61 @@ class EngineRollout:
             training = model.training
             model.eval()
             try:
-                for start in range(0, len(rows), chunk):
-                    requests = [self._data.request(row, config) for row in rows[start : start + chunk]]
-                    groups = self._policy_on(model).sample(requests, params)
-                    states = [request.state for request in requests for _ in range(request.n)]
-                    flat = [completion for group in groups for completion in group]
-                    completions += flat
-                    graded.append(self._thread.submit(self._grade, states, flat))
+                yield self._policy_on(model)
             finally:
                 model.train(training)
-        return completions, graded
+
+    def _round(self, wanted: Sequence[tuple[int, SampleRequest]], policy: Policy, seconds: _Seconds) -> list[_Group]:
+        """Samples and grades a group for every request; a part is graded while the next is sampled."""
+        config = self._config
+        params = SamplingParams(config.temperature, config.top_p, config.max_new_tokens)
+        begin = time.perf_counter()
+        given: list[list[Completion]] = []
+        graded: list[Future[_Graded]] = []
+        chunk = -(-len(wanted) // config.rollout_chunks)
+        for start in range(0, len(wanted), chunk):
+            requests = [request for _, request in wanted[start : start + chunk]]
+            completions = policy.sample(requests, params)
+            given += completions
+            states = [request.state for request in requests for _ in range(request.n)]
+            graded.append(self._thread.submit(self._grade, states, [item for group in completions for item in group]))
+        sampled = time.perf_counter()
+        parts = [future.result() for future in graded]
+        seconds.generate += sampled - begin
+        seconds.grade += sum(part.seconds for part in parts)
+        seconds.wait += time.perf_counter() - sampled
+        scores = iter([score for part in parts for score in part.scores])
+        return [
+            _Group(instance, completions, [next(scores) for _ in completions])
+            for (instance, _), completions in zip(wanted, given, strict=True)
+        ]
+
+    def _refill(
+        self, rows: Sequence[int], planned: Sequence[_Group], policy: Policy, seconds: _Seconds
+    ) -> tuple[list[_Group], list[_Group]]:
+        """Replaces groups without spread; returns the groups to train, and those sampled in vain."""
+        config, data = self._config, self._data
+        groups, spare = list(planned), []
+        step = rows[0] // config.prompts_per_step
+        pool = spare_instances(len(data.states), data.planned(step, config), data.seed, step)
+        for turn in range(config.refill_rounds):
+            places = [place for place, group in enumerate(groups) if not has_spread(group.verifier)]
+            if not places:
+                break
+            wanted = []
+            for place in places:
+                slot = rows[place] % config.prompts_per_step
+                instance = stand_in(pool, turn, slot, config.prompts_per_step)
+                state = data.states[instance]
+                seed = derive_seed(data.seed, "grpo-refill", step, slot, turn, state.problem.id)
+                wanted.append((instance, SampleRequest(state, config.num_generations, seed)))
+            for place, group in zip(places, self._round(wanted, policy, seconds), strict=True):
+                if has_spread(group.verifier):
+                    spare.append(groups[place])
+                    groups[place] = group
+                else:
+                    spare.append(group)
+        return groups, spare
 
     def _policy_on(self, model: PreTrainedModel) -> Policy:
         if self._policy is None or self._policy[0] is not model:

@@ -17,37 +17,33 @@ The engine seeds the global random number generators; `train_policy` puts them b
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import random
 import shutil
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
-from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 from trl.trainer.grpo_config import GRPOConfig as EngineConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from restrl.errors import ConfigError, EngineError
 from restrl.grpo.checkpoints import check_identity, checkpoint_step, latest_complete, mark_complete, remove_incomplete
 from restrl.grpo.config import GRPOConfig
-from restrl.grpo.engine import engine_config, lora_config
+from restrl.grpo.engine import engine_config
 from restrl.grpo.metrics import MetricsLog, read_metrics, rollout_metrics, step_record
 from restrl.grpo.padding import deal_by_length, pad_back, used_columns
 from restrl.grpo.report import TrainReport, read_report, summarize
 from restrl.grpo.rollout import EngineRollout, PolicyFactory, TrainingSet, VllmScorer, engine_policy, take_rewards
 from restrl.grpo.schedule import num_steps, plan_steps
-from restrl.policy.model_dir import check_model_dir, load_error, load_tokenizer
+from restrl.grpo.session import context_length, global_rng_kept, load_model, lora, quiet, save_model
+from restrl.policy.model_dir import check_model_dir, load_tokenizer
 from restrl.policy.prompting import encode_prompt
 from restrl.types import Grader, State
 
@@ -192,13 +188,12 @@ def train_policy(
     steps = num_steps(len(kept), config.prompts_per_step, config.epochs, config.max_steps)
     plan = plan_steps(len(kept), config.prompts_per_step, steps, seed)
     data = TrainingSet(kept, plan, tokenizer, prompt_style, seed)
-    with _global_rng_kept(), _quiet():
+    with global_rng_kept(), quiet():
         _train(model, data, grader, config, output_dir, steps, on_log, policy_factory)
     report = summarize(
         read_metrics(output_dir / "metrics.jsonl"),
         instances=len(kept),
         dropped=len(states) - len(kept),
-        completions_per_step=config.completions_per_step,
     )
     report.write(report_path)
     if config.keep_checkpoints:
@@ -234,7 +229,7 @@ def _train(
     try:
         trainer = _build_trainer(model_dir, data, config, args, rollout, _StepLog(rollout, log, on_log))
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        _save_model(trainer, data.tokenizer, output_dir / "model")
+        save_model(trainer, data.tokenizer, output_dir / "model")
     finally:
         rollout.close()
 
@@ -247,21 +242,16 @@ def _build_trainer(
     rollout: EngineRollout | VllmScorer,
     step_log: TrainerCallback,
 ) -> StateTrainer:
-    dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    try:
-        model = AutoModelForCausalLM.from_pretrained(str(model_dir), dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise load_error(model_dir, error) from error
     engine = isinstance(rollout, EngineRollout)
     return StateTrainer(
         data=data,
-        model=model,
+        model=load_model(model_dir, config.dtype),
         args=args,
         reward_funcs=[take_rewards if engine else rollout],
         rollout_func=rollout if engine else None,
         train_dataset=Dataset.from_dict({"prompt": [str(row) for row in range(len(data.plan))]}),
         processing_class=data.tokenizer,
-        peft_config=lora_config(config),
+        peft_config=lora(config.lora_rank, config.lora_alpha),
         callbacks=[step_log],
     )
 
@@ -270,10 +260,7 @@ def _fitting(
     states: Sequence[State], tokenizer: PreTrainedTokenizerBase, style: str, model_dir: Path, config: GRPOConfig
 ) -> list[State]:
     """Leaves out the states whose prompt and completion would not fit the model's context (nothing is truncated)."""
-    from transformers import AutoConfig
-
-    model_config = AutoConfig.from_pretrained(str(model_dir), local_files_only=True).get_text_config()
-    context = getattr(model_config, "max_position_embeddings", None)
+    context = context_length(model_dir)
     if context is None:
         return list(states)
     limit = context - config.max_new_tokens
@@ -292,50 +279,3 @@ def _fitting(
             context,
         )
     return kept
-
-
-def _save_model(trainer: StateTrainer, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
-    """Writes the trained model (adapters merged) beside its final name, then renames it."""
-    temporary = target.with_name(target.name + ".tmp")
-    if trainer.args.should_save:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(target, ignore_errors=True)
-    unwrapped = trainer.accelerator.unwrap_model(trainer.model)
-    if hasattr(unwrapped, "merge_and_unload"):
-        merged: PreTrainedModel = unwrapped.merge_and_unload()
-        if trainer.args.should_save:
-            merged.save_pretrained(temporary)
-    else:
-        # Gathers sharded weights where there are any.
-        trainer.save_model(str(temporary))
-    if trainer.args.should_save:
-        tokenizer.save_pretrained(temporary)
-        (temporary / "training_args.bin").unlink(missing_ok=True)
-        temporary.rename(target)
-
-
-@contextlib.contextmanager
-def _global_rng_kept() -> Iterator[None]:
-    """Restores the global random number generators, which the engine seeds."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the engine's progress bars and its notices about its own interfaces, which no user can act on."""
-    bars = is_progress_bar_enabled()
-    disable_progress_bar()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*rollout_func.*", category=UserWarning)
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
-        try:
-            yield
-        finally:
-            if bars:
-                enable_progress_bar()

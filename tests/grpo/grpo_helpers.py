@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tiny_models import make_problem
+from transformers import AutoTokenizer
 
 from restrl.grpo.config import GRPOConfig
 from restrl.grpo.report import TrainReport
-from restrl.types import Grade, Problem, State
+from restrl.types import Completion, Grade, Problem, SampleRequest, SamplingParams, State
+
+if TYPE_CHECKING:
+    import torch
+
+    from restrl.grpo.rollout import EngineRollout, TrainingSet
+    from restrl.grpo.trainer import StateTrainer
 
 RESUME = GRPOConfig(
     num_generations=4,
@@ -24,6 +33,11 @@ RESUME = GRPOConfig(
     max_new_tokens=12,
     save_every=2,
     micro_batch=4,
+)
+
+
+SMALL = GRPOConfig(
+    num_generations=4, prompts_per_step=2, learning_rate=1e-3, lr_scheduler="constant", max_new_tokens=12, device="cpu"
 )
 
 
@@ -59,6 +73,76 @@ def resume_run(model: Path, output_dir: Path, kill_at: int = 0) -> TrainReport:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return train_policy(model, make_states(), CharGrader(), RESUME, output_dir, 3, "auto", on_log)
+
+
+class RecordingPolicy:
+    """The project's sampler, keeping what it was asked and what it gave."""
+
+    def __init__(self, model: Any, tokenizer: Any, config: GRPOConfig, style: str) -> None:
+        from restrl.grpo.rollout import engine_policy
+
+        self.inner = engine_policy(model, tokenizer, config, style)
+        self.asked: list[SampleRequest] = []
+        self.given: list[Completion] = []
+
+    def sample(self, requests: Sequence[SampleRequest], params: SamplingParams) -> list[list[Completion]]:
+        groups = self.inner.sample(requests, params)
+        self.asked += requests
+        self.given += [completion for group in groups for completion in group]
+        return groups
+
+
+@dataclasses.dataclass
+class Bench:
+    trainer: StateTrainer
+    rollout: EngineRollout
+    policies: list[RecordingPolicy]
+    data: TrainingSet
+
+
+def build_bench(
+    model_dir: Path,
+    tmp_path: Path,
+    config: GRPOConfig,
+    states: Sequence[State],
+    grader: Any = None,
+    make_policy: Any = None,
+    plan: Sequence[int] | None = None,
+) -> Bench:
+    """A trainer that was not started."""
+    from restrl.grpo import engine as engine_module
+    from restrl.grpo import trainer as trainer_module
+    from restrl.grpo.rollout import EngineRollout, TrainingSet
+    from restrl.grpo.session import global_rng_kept, quiet
+
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    data = TrainingSet(states, plan or list(range(len(states))), tokenizer, "auto", 0)
+    policies: list[RecordingPolicy] = []
+
+    def factory(*args: Any) -> RecordingPolicy:
+        policies.append((make_policy or RecordingPolicy)(*args))
+        return policies[-1]
+
+    rollout = EngineRollout(data, grader or CharGrader(), config, factory)
+    args = engine_module.engine_config(config, data, tmp_path, 1)
+    with quiet(), global_rng_kept():
+        trainer = trainer_module._build_trainer(
+            model_dir, data, config, args, rollout, trainer_module._StepLog(rollout, None, None)
+        )
+    return Bench(trainer, rollout, policies, data)
+
+
+def padded(prompts: list[list[int]], completions: list[list[int]], pad: int) -> dict[str, torch.Tensor]:
+    """Left-padded prompts and right-padded completions, as the engine builds them."""
+    import torch
+
+    width, height = max(map(len, prompts)), max(map(len, completions))
+    return {
+        "prompt_ids": torch.tensor([[pad] * (width - len(p)) + p for p in prompts]),
+        "prompt_mask": torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts]),
+        "completion_ids": torch.tensor([c + [pad] * (height - len(c)) for c in completions]),
+        "completion_mask": torch.tensor([[1] * len(c) + [0] * (height - len(c)) for c in completions]),
+    }
 
 
 if __name__ == "__main__":

@@ -21,20 +21,24 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from restrl.errors import ArtifactError, ConfigError, EngineError, GraderError, ModelError
 from restrl.grpo import engine as engine_module
-from restrl.grpo import trainer as trainer_module
 from restrl.grpo.advantages import clipped_loss, group_advantages
-from restrl.grpo.config import GRPOConfig
 from restrl.grpo.metrics import METRICS, read_metrics
-from restrl.grpo.rollout import EngineRollout, TrainingSet, VllmScorer, engine_policy
+from restrl.grpo.rollout import TrainingSet, VllmScorer
 from restrl.grpo.trainer import StateTrainer, train_policy
 from restrl.policy.prompting import build_prompt, encode_prompt
-from restrl.types import Completion, Grade, Problem, SampleRequest, SamplingParams, State
+from restrl.types import Grade, Problem, State
 
 sys.path.insert(0, str(Path(__file__).parent))
-from grpo_helpers import RESUME, CharGrader, make_states, resume_run
-
-SMALL = GRPOConfig(
-    num_generations=4, prompts_per_step=2, learning_rate=1e-3, lr_scheduler="constant", max_new_tokens=12, device="cpu"
+from grpo_helpers import (
+    RESUME,
+    SMALL,
+    Bench,
+    CharGrader,
+    RecordingPolicy,
+    build_bench,
+    make_states,
+    padded,
+    resume_run,
 )
 
 
@@ -48,64 +52,11 @@ def weights(path: Path) -> bytes:
     return (path / "model" / "model.safetensors").read_bytes()
 
 
-class RecordingPolicy:
-    """The project's sampler, keeping what it was asked and what it gave."""
-
-    def __init__(self, model: Any, tokenizer: Any, config: GRPOConfig, style: str) -> None:
-        self.inner = engine_policy(model, tokenizer, config, style)
-        self.asked: list[SampleRequest] = []
-        self.given: list[Completion] = []
-
-    def sample(self, requests: Sequence[SampleRequest], params: SamplingParams) -> list[list[Completion]]:
-        groups = self.inner.sample(requests, params)
-        self.asked += requests
-        self.given += [completion for group in groups for completion in group]
-        return groups
-
-
-@dataclasses.dataclass
-class Bench:
-    trainer: StateTrainer
-    rollout: EngineRollout
-    policies: list[RecordingPolicy]
-    data: TrainingSet
-
-
-def build(model_dir: Path, tmp_path: Path, config: GRPOConfig, states: Sequence[State], grader: Any = None) -> Bench:
-    """A trainer that was not started."""
-    tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    data = TrainingSet(states, list(range(len(states))), tokenizer, "auto", 0)
-    policies: list[RecordingPolicy] = []
-
-    def factory(*args: Any) -> RecordingPolicy:
-        policies.append(RecordingPolicy(*args))
-        return policies[-1]
-
-    rollout = EngineRollout(data, grader or CharGrader(), config, factory)
-    args = engine_module.engine_config(config, data, tmp_path, 1)
-    with trainer_module._quiet(), trainer_module._global_rng_kept():
-        trainer = trainer_module._build_trainer(
-            model_dir, data, config, args, rollout, trainer_module._StepLog(rollout, None, None)
-        )
-    return Bench(trainer, rollout, policies, data)
-
-
 @pytest.fixture
 def bench(model_dir: Path, tmp_path: Path) -> Iterator[Bench]:
-    made = build(model_dir, tmp_path, SMALL, make_states(2))
+    made = build_bench(model_dir, tmp_path, SMALL, make_states(2))
     yield made
     made.rollout.close()
-
-
-def padded(prompts: list[list[int]], completions: list[list[int]], pad: int) -> dict[str, torch.Tensor]:
-    """Left-padded prompts and right-padded completions, as the engine builds them."""
-    width, height = max(map(len, prompts)), max(map(len, completions))
-    return {
-        "prompt_ids": torch.tensor([[pad] * (width - len(p)) + p for p in prompts]),
-        "prompt_mask": torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts]),
-        "completion_ids": torch.tensor([c + [pad] * (height - len(c)) for c in completions]),
-        "completion_mask": torch.tensor([[1] * len(c) + [0] * (height - len(c)) for c in completions]),
-    }
 
 
 def plain_logps(model: Any, prompt: list[int], completion: list[int], temperature: float) -> torch.Tensor:
@@ -119,7 +70,7 @@ def plain_logps(model: Any, prompt: list[int], completion: list[int], temperatur
 @pytest.mark.parametrize("epsilon_high", [0.0, 0.3])
 def test_loss_is_the_papers(model_dir: Path, tmp_path: Path, epsilon_high: float) -> None:
     config = dataclasses.replace(SMALL, beta=0.1, epsilon_high=epsilon_high)
-    bench = build(model_dir, tmp_path, config, make_states(2))
+    bench = build_bench(model_dir, tmp_path, config, make_states(2))
     trainer, model = bench.trainer, bench.trainer.model.double()
     trainer.current_gradient_accumulation_steps = 1
     with torch.no_grad():
@@ -215,7 +166,7 @@ def test_prompts_are_those_of_decoding_with_one_bos(bench: Bench) -> None:
 
 
 def test_chat_prompts_open_no_second_turn(tiny_chat_model_dir: Path, tmp_path: Path) -> None:
-    bench = build(tiny_chat_model_dir, tmp_path, SMALL, make_states(2))
+    bench = build_bench(tiny_chat_model_dir, tmp_path, SMALL, make_states(2))
     output = bench.rollout(["1"] * 4, bench.trainer)
     text = bench.data.tokenizer.decode(output["prompt_ids"][0])
     assert text.count("<|im_start|>assistant") == 1

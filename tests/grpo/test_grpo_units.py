@@ -20,6 +20,7 @@ from restrl.errors import ArtifactError, ConfigError, GraderError
 from restrl.grpo.advantages import clipped_loss, group_advantages, group_spread
 from restrl.grpo.checkpoints import check_identity, latest_complete, mark_complete, remove_incomplete
 from restrl.grpo.config import GRPOConfig
+from restrl.grpo.methods import for_method
 from restrl.grpo.metrics import METRICS, MetricsLog, RolloutStats, read_metrics, rollout_metrics, step_record
 from restrl.grpo.report import TrainReport, read_report, summarize
 from restrl.grpo.rewards import score
@@ -140,10 +141,11 @@ def test_metrics_log_has_no_step_twice(tmp_path: Path) -> None:
 
 def test_report_round_trip(tmp_path: Path) -> None:
     records = [
-        {key: float(step) for key in METRICS} | {"reward": step / 20, "entropy": 1.0, "completion_length": 3.0}
+        {key: float(step) for key in METRICS}
+        | {"reward": step / 20, "entropy": 1.0, "sampled_tokens": 12.0, "sampled_completions": 4.0}
         for step in range(1, 21)
     ]
-    report = summarize(records, instances=7, dropped=1, completions_per_step=4)
+    report = summarize(records, instances=7, dropped=1)
     assert report.steps == 20 and report.completions == 80 and report.tokens == 240
     assert report.first_reward == pytest.approx(5.5 / 20) and report.last_reward == pytest.approx(15.5 / 20)
     report.write(tmp_path / "report.json")
@@ -244,3 +246,24 @@ def test_every_metric_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     missing = [name for name, meaning in METRICS.items() if f"| `{name}` | {meaning} |" not in text]
     assert not missing
+
+
+def test_overlong_completions_lose_reward_by_their_tokens() -> None:
+    config = GRPOConfig(max_new_tokens=10, overlong_buffer=4, overlong_penalty=0.5, symbol_reward=0.0)
+    lengths = [5, 6, 7, 8, 10]
+    completions = [Completion("x", "stop", num_tokens=length) for length in lengths]
+    scores = score([State(make_problem())] * 5, completions, TableGrader([1.0] * 5), config)
+    assert [s.shaped for s in scores] == pytest.approx([1, 1, 1 - 0.125, 1 - 0.25, 0.5])
+    assert [s.verifier for s in scores] == [1.0] * 5
+
+
+def test_dapo_is_its_four_changes_where_nothing_else_is_set() -> None:
+    base = GRPOConfig(max_new_tokens=100)
+    dapo = for_method(base, "dapo")
+    assert (dapo.loss_type, dapo.epsilon_high, dapo.refill_rounds, dapo.overlong_buffer) == ("dapo", 0.28, 10, 20)
+    mine = for_method(GRPOConfig(epsilon_high=0.25, refill_rounds=2, overlong_buffer=7, loss_type="bnpo"), "dapo")
+    assert (mine.loss_type, mine.epsilon_high, mine.refill_rounds, mine.overlong_buffer) == ("bnpo", 0.25, 2, 7)
+    for name in ("grpo", "rest-grpo"):
+        assert for_method(base, name) == GRPOConfig(max_new_tokens=100, method=name)
+    with pytest.raises(ValueError, match="sft"):
+        for_method(base, "sft")
