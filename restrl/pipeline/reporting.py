@@ -214,6 +214,11 @@ def _notes(context: Context) -> list[str]:
         )
     if context.recipe.section("evaluate", EvaluateConfig).split == "validation":
         notes.append("These numbers are of the validation split: use them to choose settings, not as a final result.")
+    for tag in ("base", "trained"):
+        path = context.run.path / f"values-{tag}/report.json"
+        search = json.loads(path.read_text()).get("search") if path.exists() else None
+        if search:
+            notes.append(f"Value model of the {tag} policy, on validation problems: {search['verdict']}")
     return notes
 
 

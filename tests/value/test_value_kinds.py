@@ -18,7 +18,7 @@ from restrl.artifacts import dump_jsonl, open_run, write_atomic
 from restrl.cli import main
 from restrl.config import load_recipe
 from restrl.errors import ConfigError
-from restrl.pipeline import Pipeline
+from restrl.pipeline import Pipeline, reporting
 from restrl.progress import Silent
 from restrl.types import State
 from restrl.value.config import ValueConfig
@@ -169,6 +169,10 @@ def test_the_command_trains_beside_the_value_model(
         names = list(stages.context.problems.training)
         values = [record for name in names for record in targets_from_paths(name, [GradedPath(GOOD, True, 1.0)])]
         write_atomic(out / "values-base/trajectories.jsonl", dump_jsonl([item.to_json() for item in values]))
+        write_atomic(out / "values-trained/report.json", json.dumps({"search": {"verdict": "It may."}}))
+        write_atomic(out / "values-base/report.json", json.dumps({"search": None}))
+        notes = [note for note in reporting._notes(stages.context) if "Value model" in note]
+        assert notes == ["Value model of the trained policy, on validation problems: It may."]
     for kind in ("orm", "prm"):
         assert main(["train-value", "--out", str(out), "--kind", kind, "--quiet"]) == 0
         assert TrainedValueModel(out / f"values-base-{kind}/model", device="cpu").kind == kind
