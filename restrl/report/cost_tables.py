@@ -20,6 +20,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Cost], str]], ...] = (
     ("scores reused", lambda cost: f"{cost.score_reuse:.0%}"),
     ("value-model tokens", lambda cost: _sum_and_mean(cost, "value_tokens")),
     ("suffixes reused", lambda cost: _sum_and_mean(cost, "reused_suffixes")),
+    ("price", lambda cost: f"{cost.totals['cost']:.4f}" if cost.totals.get("cost") else ""),
     ("wall, with grading", lambda cost: "" if cost.wall_s is None else duration(cost.wall_s)),
 )
 

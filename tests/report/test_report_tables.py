@@ -126,7 +126,9 @@ def test_costs_are_sums_means_and_shares():
     text = costs(ReportData("t", "", (), costs=(cost, reused)))
     for words in ("6 (2.0)", "60 (20.0)", "30 (7.5), 75%", "10%", "12 s"):
         assert f">{words}<" in text, words
-    assert "suffixes" not in text, "a column that nothing fills is shown"
+    assert "suffixes" not in text and "price" not in text, "a column that nothing fills is shown"
+    priced = dataclasses.replace(reused, totals={"cost": 0.0125})
+    assert ">0.0125<" in costs(ReportData("t", "", (), costs=(priced,)))
     assert costs(ReportData("t", "", ())) == "" == difference_table(ReportData("t", "", ()))
 
 
