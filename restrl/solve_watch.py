@@ -86,6 +86,7 @@ class Watch:
             generated_tokens=self.tokens,
             prompt_tokens=sum(c.prompt_tokens - c.reused_prompt_tokens for c in completions),
             reused_prompt_tokens=sum(c.reused_prompt_tokens for c in completions),
+            cost=sum(c.cost for c in completions),
             value_states=self.num_scored,
             wall_s=time.monotonic() - self.began,
         )

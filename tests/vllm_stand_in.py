@@ -25,6 +25,8 @@ from restrl.policy.sampling import uniforms
 from restrl.policy.text import Detokenizer, StopChecker
 
 _BLOCK = 16
+REAL = importlib.util.find_spec("vllm") is not None
+"""The real package is installed."""
 
 
 @dataclass
@@ -209,11 +211,20 @@ def installed() -> Iterator[types.ModuleType]:
 @contextmanager
 def available() -> Iterator[Any]:
     """The real package where it is installed, else the stand-in."""
-    if importlib.util.find_spec("vllm") is None:
+    if not REAL:
         with installed() as package:
             yield package
     else:
         yield importlib.import_module("vllm")
+
+
+def suitable_model(tiny: Path, folder: Path) -> Path:
+    """The tiny model; for the real package one whose heads are as large as its kernels want them."""
+    if not REAL:
+        return tiny
+    from tiny_models import save_tiny_model
+
+    return save_tiny_model(folder, hidden_size=128)
 
 
 def save_adapter(model_dir: Path, path: Path) -> Path:

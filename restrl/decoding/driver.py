@@ -80,6 +80,7 @@ class SearchRun:
             generated_tokens=counts.generated_tokens,
             prompt_tokens=counts.prompt_tokens,
             reused_prompt_tokens=counts.reused_prompt_tokens,
+            cost=counts.cost,
             value_states=counts.scored_states,
             repeated_scores=counts.repeated_scores,
             value_calls=self.score_calls,

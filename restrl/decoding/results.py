@@ -50,6 +50,7 @@ class Ledger:
         value_calls: Scoring rounds that this problem took part in.
         value_tokens: Tokens that went through the value model; a round's are shared by its states.
         reused_suffixes: Rests of earlier completions that stood in for new samples.
+        cost: What the policy's server charged, in the currency of the prices given (`policy.price_per_million_*`).
         wall_s: This problem's share of the wall-clock seconds; not compared, since it is never the same twice.
     """
 
@@ -65,6 +66,7 @@ class Ledger:
     value_calls: int = 0
     value_tokens: float = 0.0
     reused_suffixes: int = 0
+    cost: float = 0.0
     wall_s: float = field(default=0.0, compare=False)
 
     @staticmethod

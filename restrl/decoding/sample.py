@@ -69,6 +69,7 @@ def ledger_of(
         generated_tokens=sum(completion.num_tokens for completion in completions),
         prompt_tokens=sum(c.prompt_tokens - c.reused_prompt_tokens for c in completions),
         reused_prompt_tokens=sum(c.reused_prompt_tokens for c in completions),
+        cost=sum(c.cost for c in completions),
         value_states=value_states,
         value_calls=value_calls,
         value_tokens=value_tokens,

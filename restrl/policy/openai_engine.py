@@ -16,6 +16,7 @@ import itertools
 import logging
 import os
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -144,6 +145,8 @@ class OpenAIPolicy:
         key = os.environ.get(api_key_env, "").strip() if api_key_env else ""
         self._client = HttpClient(base_url, key, concurrency=concurrency, retrying=retrying, limiter=self._limiter)
         self._loop = LoopThread()
+        # For those who forget to close.
+        self._end = weakref.finalize(self, self._loop.close, self._client.close)
         self._finding_out = asyncio.Lock()
         self.dialect: Dialect | None = None
         self.stats = EngineStats()
@@ -158,7 +161,7 @@ class OpenAIPolicy:
 
     def close(self) -> None:
         """Closes the connections; the policy cannot be used any more."""
-        self._loop.close(self._client.close)
+        self._end()
 
     def sample(self, requests: Sequence[SampleRequest], params: SamplingParams) -> list[list[Completion]]:
         """Samples ``request.n`` completions per request, in the order of the requests; see the class for errors."""

@@ -115,6 +115,7 @@ class BeamSearch(Asking):
         self._round: list[_Expansion] = []
         self._sampled = True
         self._requests = self._prompt_tokens = self._reused_prompt_tokens = 0
+        self._cost = 0.0
         self._repeated = self._reused = self._re_expansions = 0
         self._advance()
 
@@ -128,6 +129,7 @@ class BeamSearch(Asking):
             generated_tokens=sum(draw.num_tokens for draw in self.draws),
             prompt_tokens=self._prompt_tokens,
             reused_prompt_tokens=self._reused_prompt_tokens,
+            cost=self._cost,
             scored_states=len(self._scores),
             repeated_scores=self._repeated,
             reused_suffixes=self._reused,
@@ -216,6 +218,7 @@ class BeamSearch(Asking):
                 expansion.movers.append(draw)
                 self._reused_prompt_tokens += completion.reused_prompt_tokens
                 self._prompt_tokens += completion.prompt_tokens - completion.reused_prompt_tokens
+                self._cost += completion.cost
 
     def _want_scores(self) -> None:
         """Wants the values of the new programs, and of the new states unless the search is over."""

@@ -88,6 +88,7 @@ class SearchTree(Asking):
         self._planned = self._counted = 0
         self._score_keys: dict[int, StateKey] = {}
         self._requests = self._prompt_tokens = self._reused_prompt_tokens = 0
+        self._cost = 0.0
         self._repeated = self._reused = self._re_expansions = self._num_scored = 0
         self._advance()
 
@@ -111,6 +112,7 @@ class SearchTree(Asking):
             generated_tokens=sum(draw.num_tokens for draw in self.draws),
             prompt_tokens=self._prompt_tokens,
             reused_prompt_tokens=self._reused_prompt_tokens,
+            cost=self._cost,
             scored_states=self._num_scored,
             repeated_scores=self._repeated,
             reused_suffixes=self._reused,
@@ -187,6 +189,7 @@ class SearchTree(Asking):
             node = expansion.node
             self._reused_prompt_tokens += sum(completion.reused_prompt_tokens for completion in completions)
             self._prompt_tokens += sum(c.prompt_tokens - c.reused_prompt_tokens for c in completions)
+            self._cost += sum(completion.cost for completion in completions)
             for completion in completions:
                 draw = Draw(
                     index=len(self.draws),

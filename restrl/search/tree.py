@@ -214,6 +214,7 @@ class TreeStatistics:
         nodes: Nodes of the tree, root included.
         terminal_nodes: Terminal ones.
         depth: Steps from the root to the deepest node.
+        cost: What the policy's server charged, in the currency of its prices.
     """
 
     completions: int
@@ -230,6 +231,7 @@ class TreeStatistics:
     nodes: int
     terminal_nodes: int
     depth: int
+    cost: float = 0.0
 
 
 def next_step(state_code: str, code: str, finished: bool) -> StateKey | None:

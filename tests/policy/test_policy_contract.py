@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,8 @@ def path_cache(model_dir: Path) -> Iterator[Subject]:
 
 
 def vllm(model_dir: Path) -> Iterator[Subject]:
-    with vllm_stand_in.available() as package:
-        policy = VLLMPolicy(model_dir, dtype="float32", enforce_eager=True)
+    with vllm_stand_in.available(), tempfile.TemporaryDirectory() as folder:
+        policy = VLLMPolicy(vllm_stand_in.suitable_model(model_dir, Path(folder)), dtype="float32", enforce_eager=True)
         seen: list[str] = []
         generate_of = policy._llm.generate
 
@@ -91,7 +92,6 @@ def vllm(model_dir: Path) -> Iterator[Subject]:
             return found
 
         policy._llm.generate = generate
-        assert package.LLM is not None
         with policy:
             yield Subject(policy, prompts, policy.tokenizer)
 

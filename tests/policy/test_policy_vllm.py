@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import vllm_stand_in
 from tiny_models import make_problem
+from vllm_stand_in import REAL
 
 from restrl.errors import ConfigError, EngineError, ModelError
 from restrl.policy import PolicyConfig, close_policy, load_policy
@@ -19,7 +19,6 @@ from restrl.policy.transformers_engine import TransformersPolicy
 from restrl.policy.vllm_engine import VLLMPolicy
 from restrl.types import SampleRequest, SamplingParams, State
 
-REAL = importlib.util.find_spec("vllm") is not None
 PARAMS = SamplingParams(temperature=0.9, max_new_tokens=12)
 GREEDY = SamplingParams(temperature=0.0, max_new_tokens=12)
 STATES = [State(make_problem(f"p/{i}", preamble="#" * i, stop_strings=())) for i in range(3)]
@@ -32,13 +31,18 @@ def package() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def policy(package: Any, tiny_plain_model_dir: Path) -> Iterator[VLLMPolicy]:
-    with VLLMPolicy(tiny_plain_model_dir, dtype="float32", enforce_eager=True) as made:
+def model_dir(package: Any, tiny_plain_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return vllm_stand_in.suitable_model(tiny_plain_model_dir, tmp_path_factory.mktemp("vllm"))
+
+
+@pytest.fixture(scope="module")
+def policy(model_dir: Path) -> Iterator[VLLMPolicy]:
+    with VLLMPolicy(model_dir, dtype="float32", enforce_eager=True) as made:
         yield made
 
 
-def test_greedy_and_log_probabilities_are_those_of_the_model(policy: VLLMPolicy, tiny_plain_model_dir: Path) -> None:
-    plain = TransformersPolicy(tiny_plain_model_dir, device="cpu")
+def test_greedy_and_log_probabilities_are_those_of_the_model(policy: VLLMPolicy, model_dir: Path) -> None:
+    plain = TransformersPolicy(model_dir, device="cpu")
     requests = [SampleRequest(state, 1, 0) for state in STATES]
     for ours, theirs in zip(plain.sample(requests, GREEDY), policy.sample(requests, GREEDY), strict=True):
         assert (ours[0].text, ours[0].token_ids) == (theirs[0].text, theirs[0].token_ids)
@@ -54,14 +58,14 @@ def test_prompts_are_prefilled_once(policy: VLLMPolicy) -> None:
     assert all(c.reused_prompt_tokens < c.prompt_tokens for c in again)
 
 
-def test_settings_reach_the_engine(package: Any, tiny_plain_model_dir: Path, tmp_path: Path) -> None:
+def test_settings_reach_the_engine(package: Any, model_dir: Path, tmp_path: Path) -> None:
     if REAL:
         pytest.skip("needs the stand-in's record of what it was given")
-    adapter = vllm_stand_in.save_adapter(tiny_plain_model_dir, tmp_path / "adapter")
+    adapter = vllm_stand_in.save_adapter(model_dir, tmp_path / "adapter")
     requests = [SampleRequest(state, 2, 3) for state in STATES]
     texts = []
     for lora in ("", str(adapter)):
-        config = PolicyConfig(engine="vllm", model=str(tiny_plain_model_dir), lora=lora, max_model_len=100)
+        config = PolicyConfig(engine="vllm", model=str(model_dir), lora=lora, max_model_len=100)
         policy = load_policy(config)
         made = vllm_stand_in.LLM.made[-1]
         assert made.options["enable_lora"] == bool(lora)
@@ -78,33 +82,31 @@ def test_settings_reach_the_engine(package: Any, tiny_plain_model_dir: Path, tmp
     assert texts[0] != texts[1]
 
 
-def test_an_adapter_changes_what_is_sampled(
-    package: Any, policy: VLLMPolicy, tiny_plain_model_dir: Path, tmp_path: Path
-) -> None:
+def test_an_adapter_changes_what_is_sampled(package: Any, policy: VLLMPolicy, model_dir: Path, tmp_path: Path) -> None:
     if not REAL:
         pytest.skip("the test of the settings covers the stand-in")
-    adapter = vllm_stand_in.save_adapter(tiny_plain_model_dir, tmp_path / "adapter")
+    adapter = vllm_stand_in.save_adapter(model_dir, tmp_path / "adapter")
     requests = [SampleRequest(state, 2, 3) for state in STATES]
-    with VLLMPolicy(tiny_plain_model_dir, lora_dir=adapter, dtype="float32", enforce_eager=True) as adapted:
+    with VLLMPolicy(model_dir, lora_dir=adapter, dtype="float32", enforce_eager=True) as adapted:
         assert adapted.sample(requests, PARAMS) != policy.sample(requests, PARAMS)
 
 
 def test_errors_say_what_to_do(
-    package: Any, policy: VLLMPolicy, tiny_plain_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    package: Any, policy: VLLMPolicy, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ModelError, match=r"policy\.lora is .* no LoRA adapter"):
-        VLLMPolicy(tiny_plain_model_dir, lora_dir=tmp_path)
+        VLLMPolicy(model_dir, lora_dir=tmp_path)
     (tmp_path / "adapter_config.json").write_text('{"r": 1000}')
     with pytest.raises(ModelError, match="has rank 1000; vLLM takes at most 512"):
-        VLLMPolicy(tiny_plain_model_dir, lora_dir=tmp_path)
+        VLLMPolicy(model_dir, lora_dir=tmp_path)
     with pytest.raises(ConfigError, match="dtype is 'int3'"):
-        VLLMPolicy(tiny_plain_model_dir, dtype="int3")
+        VLLMPolicy(model_dir, dtype="int3")
     monkeypatch.setattr(policy._llm, "generate", lambda *args, **settings: 1 // 0)
     with pytest.raises(EngineError, match=r"^vLLM failed \(ZeroDivisionError[^\n]*$"):
         policy.sample([SampleRequest(STATES[0], 1, 0)], PARAMS)
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ConfigError, match=r"does not load .*restrl\[vllm\]"):
-        VLLMPolicy(tiny_plain_model_dir)
+        VLLMPolicy(model_dir)
 
 
 @pytest.mark.skipif(not REAL, reason="vLLM is not installed")
