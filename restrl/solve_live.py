@@ -54,13 +54,17 @@ def open_view(watch: Watch, problem_id: str, decoder: str, budget: int, quiet: b
             lines.finish()
         return
     console = Console(stderr=True)
-    renewed = [0.0]
+    next_time = 0.0
     with Live(Text("loading the models"), console=console, auto_refresh=False) as live:
 
         def renew() -> None:
-            if time.monotonic() - renewed[0] >= RENEW_EVERY_S:
-                live.update(picture(watch, problem_id, decoder, budget, console.height), refresh=True)
-                renewed[0] = time.monotonic()
+            nonlocal next_time
+            began = time.monotonic()
+            if began < next_time:
+                return
+            live.update(picture(watch, problem_id, decoder, budget, console.height), refresh=True)
+            # A large tree takes longer to draw; drawing never takes more than a tenth of the time.
+            next_time = began + max(RENEW_EVERY_S, 10 * (time.monotonic() - began))
 
         watch.on_change = renew
         live.refresh()
