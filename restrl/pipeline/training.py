@@ -1,4 +1,8 @@
-"""Stage 1, ReST-GRPO (paper, section 3.2): sample and grade, filter and assemble, train."""
+"""Stage 1, ReST-GRPO (paper, section 3.2) and its rivals: sample and grade, filter and assemble, train.
+
+What the method (``[train] method``) learns from decides what the first two stages do; see `restrl.grpo.methods`. The
+trained policy is ``iteration-K/policy/model`` whatever the method.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,12 @@ from typing import Any
 from restrl.actions import finish
 from restrl.artifacts import dump_json, dump_jsonl, read_jsonl, write_atomic
 from restrl.grpo.config import GRPOConfig
+from restrl.grpo.methods import METHODS, TrainConfig, for_method
 from restrl.grpo.schedule import num_steps
+from restrl.pipeline.compute import record_compute
 from restrl.pipeline.context import Context
-from restrl.rest.assembly import RestConfig, Sample, assemble
+from restrl.pipeline.offline import choose_examples, train_on_examples
+from restrl.rest.assembly import Instance, RestConfig, Sample, assemble
 from restrl.seeds import derive_seed
 from restrl.stages import EvaluateConfig, SampleConfig
 from restrl.types import Completion, Grade, Policy, Problem, SampleRequest, State
@@ -41,10 +48,19 @@ def sample_and_grade(
     return [[(completion, next(grades)) for completion in group] for group in completions]
 
 
+def method_name(context: Context) -> str:
+    """Name of the training method."""
+    return context.recipe.section("train", TrainConfig).method
+
+
 def sample(context: Context, iteration: int) -> None:
     """Draws N solutions per training problem from the current policy and grades them (step 1)."""
     name = f"iteration-{iteration}/sample"
+    method = METHODS[method_name(context)]
     if context.run.is_done(name):
+        return
+    if not method.samples:
+        context.progress.note(f"iteration {iteration}: {method.label} trains on all problems and needs no samples")
         return
     n = context.recipe.section("sample", SampleConfig).num_samples
     problems = context.problems.train
@@ -91,14 +107,23 @@ def read_samples(path: Path) -> dict[str, list[Sample]]:
 
 
 def assemble_instances(context: Context, iteration: int) -> None:
-    """Filters the problems and assembles training instances (steps 2 and 3)."""
+    """Makes the training data of the method from the graded samples (steps 2 and 3)."""
     name = f"iteration-{iteration}/assemble"
     if context.run.is_done(name):
         return
+    data = METHODS[method_name(context)].data
     folder = context.run.path / f"iteration-{iteration}"
+    if data == "problems":
+        instances = [Instance(problem.id, "", 0, 0, None) for problem in context.problems.train]
+        with context.run.stage(name):
+            write_atomic(folder / "instances.jsonl", dump_jsonl([dataclasses.asdict(item) for item in instances]))
+        return
     path = context.run.need(f"iteration-{iteration}/samples.jsonl", "sample")
     with context.run.stage(name, {"samples": path}):
         samples = read_samples(path)
+        if data != "instances":
+            choose_examples(context, iteration, samples)
+            return
         config = context.recipe.section("rest", RestConfig)
         assembly = assemble(samples, config, derive_seed(context.seed, "assemble", iteration))
         write_atomic(folder / "instances.jsonl", dump_jsonl([dataclasses.asdict(item) for item in assembly.instances]))
@@ -125,7 +150,7 @@ def measure_spread(context: Context, iteration: int = 1) -> None:
     """
     limit = context.recipe.section("evaluate", EvaluateConfig).spread_instances
     name = f"iteration-{iteration}/spread"
-    if limit == 0 or context.run.is_done(name):
+    if limit == 0 or context.run.is_done(name) or METHODS[method_name(context)].data != "instances":
         return
     folder = context.run.path / f"iteration-{iteration}"
     states = read_instances(context, iteration)
@@ -167,18 +192,26 @@ def _spread(groups: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def train(context: Context, iteration: int) -> None:
-    """Trains the policy by GRPO from the assembled instances (step 4)."""
+    """Trains the policy by the method (step 4), and sums up what the iteration took."""
     name = f"iteration-{iteration}/train-policy"
-    if context.run.is_done(name):
-        return
+    if not context.run.is_done(name):
+        method = METHODS[method_name(context)]
+        if method.online:
+            _train_online(context, iteration, name)
+        else:
+            train_on_examples(context, iteration, name, input_policy(context, iteration))
+    record_compute(context, iteration)
+
+
+def _train_online(context: Context, iteration: int, name: str) -> None:
     states = read_instances(context, iteration)
     from restrl.grpo.trainer import train_policy
 
     directory = input_policy(context, iteration)
     # What the policy samples with is what it is trained with.
-    config = dataclasses.replace(
-        context.recipe.section("grpo", GRPOConfig), **dataclasses.asdict(context.policy_config.sampling_params())
-    )
+    sampling = dataclasses.asdict(context.policy_config.sampling_params())
+    settings = dataclasses.replace(context.recipe.section("grpo", GRPOConfig), **sampling)
+    config = for_method(settings, method_name(context))
     done = 0
 
     def on_log(metrics: Mapping[str, float]) -> None:
@@ -187,7 +220,7 @@ def train(context: Context, iteration: int) -> None:
         done = int(metrics["step"])
 
     total = num_steps(len(states), config.prompts_per_step, config.epochs, config.max_steps)
-    context.progress.start(f"iteration {iteration}: GRPO", total)
+    context.progress.start(f"iteration {iteration}: {METHODS[config.method].label}", total)
 
     with context.run.stage(
         name, {"policy": directory, "instances": context.run.path / f"iteration-{iteration}/instances.jsonl"}
