@@ -12,6 +12,8 @@ from typing import Any
 from restrl.artifacts import file_digest, read_jsonl
 from restrl.decoding.config import DecodeConfig
 from restrl.evaluation.results import EvaluationResult
+from restrl.grpo.methods import METHODS, TrainConfig
+from restrl.pipeline.compute import compute_notes, read_compute
 from restrl.pipeline.context import Context
 from restrl.pipeline.evaluating import METHOD_NAMES, read_evaluations
 from restrl.report.data import (
@@ -37,7 +39,8 @@ from restrl.rest.assembly import RestConfig
 from restrl.stages import EvaluateConfig, SampleConfig
 
 # (row, policy, method, one sample): one sample per problem is measured with all independent samples of best-of-n.
-ROWS: tuple[tuple[str, str, str, bool], ...] = (
+Table = tuple[tuple[str, str, str, bool], ...]
+ROWS: Table = (
     ("base", "base", "best_of_n", True),
     ("ReST-GRPO", "trained", "best_of_n", True),
     ("best-of-n", "base", "best_of_n", False),
@@ -52,6 +55,17 @@ COMPARED = (
     (("trained", "vm_mcts"), ("base", "vm_mcts")),
 )
 NUM_EXAMPLES = 3
+
+
+def rows_of(method: str) -> Table:
+    """Returns the rows of a run, with the names that its training method gives them.
+
+    >>> [row[0] for row in rows_of("dapo")][3:]
+    ['VM-MCTS', 'DAPO + best-of-n', 'DAPO + VM-MCTS']
+    """
+    label = METHODS[method].label
+    names = {"ReST-RL": "ReST-RL" if method == "rest-grpo" else f"{label} + VM-MCTS"}
+    return tuple((names.get(name, name.replace("ReST-GRPO", label)), *rest) for name, *rest in ROWS)  # type: ignore[misc]
 
 
 def report(context: Context) -> tuple[str, dict[str, Any]]:
@@ -69,18 +83,19 @@ def collect(context: Context) -> ReportData:
     evaluations = read_evaluations(context)
     settings = context.recipe.section("evaluate", EvaluateConfig)
     stages: Mapping[str, Any] = context.run.manifest["stages"]
+    table = rows_of(context.recipe.section("train", TrainConfig).method)
     return ReportData(
         title=f"ReST-RL: {context.recipe.name}",
         recipe=context.recipe.to_toml(),
-        rows=tuple(_rows(evaluations, stages)),
+        rows=tuple(_rows(table, evaluations, stages)),
         num_problems=len(next(iter(evaluations.values())).problems),
         confidence=settings.confidence,
         spread=_spread(context),
         training=tuple(_training(context)),
         value=_value(context),
-        curves=tuple(_curves(evaluations)),
-        differences=tuple(_differences(evaluations)),
-        costs=tuple(_costs(evaluations, stages)),
+        curves=tuple(_curves(table, evaluations)),
+        differences=tuple(_differences(table, evaluations)),
+        costs=tuple(_costs(table, evaluations, stages)),
         environment=_environment(context),
         timings={name: entry["seconds"] for name, entry in stages.items() if name != "report"},
         examples=tuple(_examples(context, evaluations)),
@@ -88,10 +103,12 @@ def collect(context: Context) -> ReportData:
     )
 
 
-def _rows(evaluations: Mapping[tuple[str, str], EvaluationResult], stages: Mapping[str, Any]) -> list[Row]:
+def _rows(
+    table: Table, evaluations: Mapping[tuple[str, str], EvaluationResult], stages: Mapping[str, Any]
+) -> list[Row]:
     base = evaluations.get(("base", "best_of_n")) or evaluations.get(("base", "sample"))
     rows = []
-    for name, tag, method, single in ROWS:
+    for name, tag, method, single in table:
         result = evaluations.get((tag, method)) or (evaluations.get((tag, "sample")) if single else None)
         if result is not None:
             # One sample is measured with all samples of best-of-n, so the time of that decoding is not its own.
@@ -100,16 +117,16 @@ def _rows(evaluations: Mapping[tuple[str, str], EvaluationResult], stages: Mappi
     return rows
 
 
-def _curves(evaluations: Mapping[tuple[str, str], EvaluationResult]) -> list[BudgetCurve]:
+def _curves(table: Table, evaluations: Mapping[tuple[str, str], EvaluationResult]) -> list[BudgetCurve]:
     return [
         curve_from(name, evaluations[tag, method])
-        for name, tag, method, single in ROWS
+        for name, tag, method, single in table
         if not single and (tag, method) in evaluations
     ]
 
 
-def _differences(evaluations: Mapping[tuple[str, str], EvaluationResult]) -> list[BudgetDifference]:
-    names = {(tag, method): name for name, tag, method, single in ROWS if not single}
+def _differences(table: Table, evaluations: Mapping[tuple[str, str], EvaluationResult]) -> list[BudgetDifference]:
+    names = {(tag, method): name for name, tag, method, single in table if not single}
     return [
         difference_from(names[one], evaluations[one], names[other], evaluations[other])
         for one, other in COMPARED
@@ -117,10 +134,12 @@ def _differences(evaluations: Mapping[tuple[str, str], EvaluationResult]) -> lis
     ]
 
 
-def _costs(evaluations: Mapping[tuple[str, str], EvaluationResult], stages: Mapping[str, Any]) -> list[Cost]:
+def _costs(
+    table: Table, evaluations: Mapping[tuple[str, str], EvaluationResult], stages: Mapping[str, Any]
+) -> list[Cost]:
     return [
         cost_from(name, evaluations[tag, method], stages.get(f"evaluate/{tag}-{method}", {}).get("seconds"))
-        for name, tag, method, single in ROWS
+        for name, tag, method, single in table
         if not single and (tag, method) in evaluations
     ]
 
@@ -202,7 +221,7 @@ def _examples(context: Context, evaluations: Mapping[tuple[str, str], Evaluation
 
 
 def _notes(context: Context) -> list[str]:
-    notes = []
+    notes = compute_notes(read_compute(context))
     layers = context.run.manifest.get("grading_layers")
     if layers is not None:
         notes.append("Programs were graded under these isolation layers: " + (", ".join(layers) or "none") + ".")
