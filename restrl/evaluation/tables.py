@@ -35,6 +35,12 @@ def rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def notes(results: Mapping[str, Any]) -> list[str]:
     """Returns what has to be said beside the table: problems left out, refused records, how to read it."""
     said = []
+    if results.get("settings", {}).get("public_tests"):
+        shown = results["cost"].get("public_tests", 0)
+        said.append(
+            f"public tests used: {shown:.0f} examples that the problems show ranked the candidates; not comparable "
+            "with results without them"
+        )
     bad = results["not_gradable"]
     if bad:
         said.append(f"{len(bad)} problems are not gradable on this machine and count in no score:")

@@ -15,7 +15,7 @@ from restrl.evaluation.results import EvaluationResult
 from restrl.grpo.methods import METHODS, TrainConfig
 from restrl.pipeline.compute import compute_notes, read_compute
 from restrl.pipeline.context import Context
-from restrl.pipeline.evaluating import METHOD_NAMES, read_evaluations
+from restrl.pipeline.evaluating import method_name, read_evaluations
 from restrl.report.data import (
     BestOf,
     BudgetCurve,
@@ -212,7 +212,7 @@ def _examples(context: Context, evaluations: Mapping[tuple[str, str], Evaluation
                 continue
             problem = problems[result.problem_id]
             program = problem.initial_state + answer.code
-            name = f"{METHOD_NAMES[method]}, {tag} policy"
+            name = f"{method_name(context, method)}, {tag} policy"
             example = Example(problem.id, problem.statement, program, answer.reward, answer.passed, name)
             by_problem.setdefault(problem.id, []).append(example)
     telling = [group for group in by_problem.values() if len({example.passed for example in group}) > 1]
@@ -230,6 +230,11 @@ def _notes(context: Context) -> list[str]:
         notes.append(
             f"Decoders score a program by its value plus {weight:g} times the policy's mean log-probability "
             "per token. The published method has the value alone: decode.likelihood_weight = 0."
+        )
+    if context.recipe.section("decode", DecodeConfig).public_tests:
+        notes.append(
+            "Public tests used: the examples that the problems show ranked the candidates of best-of-n and of the "
+            "search. These numbers do not compare with results without them."
         )
     if context.recipe.section("evaluate", EvaluateConfig).split == "validation":
         notes.append("These numbers are of the validation split: use them to choose settings, not as a final result.")

@@ -28,17 +28,18 @@ from pathlib import Path
 from typing import Any
 
 from restrl.artifacts import RunDirectory, dump_json, dump_jsonl, read_jsonl, write_atomic
-from restrl.decoding import DecodeConfig, decode
+from restrl.decoding import DecodeConfig, Execution, decode, open_execution
 from restrl.decoding.results import Candidate
-from restrl.errors import ArtifactError, ConfigError, ProblemError
+from restrl.errors import ArtifactError, ProblemError
 from restrl.evaluation.config import SuiteConfig
-from restrl.evaluation.layouts import samples_path, samples_text, slug
+from restrl.evaluation.layouts import samples_path, samples_text
 from restrl.evaluation.suite import Part, Scored, ScoredAnswer, has_base, is_base, part_of, summarise
 from restrl.evaluation.tables import markdown
 from restrl.grading.config import GradingConfig
 from restrl.grading.grader import SandboxGrader
 from restrl.grading.registry import judge_for
 from restrl.pipeline.journal import Journal
+from restrl.pipeline.suite_settings import ONE_EACH
 from restrl.policy import PolicyConfig, close_policy, load_policy
 from restrl.problems import load_set
 from restrl.progress import Progress
@@ -75,6 +76,7 @@ class SuiteEvaluation:
         self._suite = settings.suite
         self._progress = progress
         self._work = run.path / "work"
+        self._execution: Execution | None = None
 
     def run(self) -> dict[str, Any]:
         """Does what is left to do and returns the results, which are also written.
@@ -127,7 +129,12 @@ class SuiteEvaluation:
         todo = [index for index in range(len(chunks)) if not done[index]]
         needs_policy = any(not self._decoded_path(index).exists() for index in todo)
         grading: Future[None] | None = None
-        with ThreadPoolExecutor(1, "restrl-grade") as pool, self._models(needs_policy) as (policy, value_model):
+        with (
+            ThreadPoolExecutor(1, "restrl-grade") as pool,
+            self._models(needs_policy) as (policy, value_model),
+            # Nothing starts there unless the decoder runs candidates.
+            open_execution(self._settings.grading) as self._execution,
+        ):
             for index in todo:
                 if not self._decoded_path(index).exists():
                     assert policy is not None
@@ -192,7 +199,7 @@ class SuiteEvaluation:
         if not problems:
             return []
         suite, params = self._suite, self._settings.policy.sampling_params()
-        single = suite.decoder == "sample"
+        single = suite.decoder in ONE_EACH
         config = dataclasses.replace(
             self._settings.decode, budget=suite.samples if single else suite.budget, window=max(1, suite.chunk_size)
         )
@@ -200,13 +207,23 @@ class SuiteEvaluation:
         for index in range(1 if single else suite.samples):
             seed = derive_seed(suite.seed, "evaluate", index)
             decoded = decode(
-                suite.decoder, problems, policy, value_model, config, seed, params=params, layer=journal.layer
+                suite.decoder,
+                problems,
+                policy,
+                value_model,
+                config,
+                seed,
+                params=params,
+                layer=journal.layer,
+                execution=self._execution,
             )
             for (candidates, cost), result in zip(answers, decoded, strict=True):
                 candidates += result.candidates if single else [result.answer]
                 for name, value in dataclasses.asdict(result.ledger).items():
                     if name != "wall_s":
                         cost[name] = cost.get(name, 0.0) + value
+                if config.public_tests:
+                    cost["public_tests"] = float(result.public_tests)
         return answers
 
     def _grade(self, index: int, chunk: Sequence[_Item], grader: SandboxGrader, reasons: dict[int, str]) -> None:
@@ -253,6 +270,8 @@ class SuiteEvaluation:
             "value_model": self._suite.value_model,
             "decoder": self._suite.decoder,
             "budget": self._suite.budget,
+            "selection": self._settings.decode.selection,
+            "public_tests": self._settings.decode.public_tests,
             "samples": self._suite.samples,
             "seed": self._suite.seed,
             "temperature": self._settings.policy.temperature,
@@ -298,35 +317,6 @@ class SuiteEvaluation:
 
     def _graded_path(self, index: int) -> Path:
         return self._work / f"{index:05d}.graded.jsonl"
-
-
-def check_settings(suite: SuiteConfig) -> None:
-    """Checks what can be checked before anything is loaded or made.
-
-    Raises:
-        ConfigError: A setting does not fit the others.
-    """
-    from restrl.decoding import DECODERS
-
-    if suite.decoder not in DECODERS:
-        raise ConfigError(f"--decoder {suite.decoder!r}: allowed: {', '.join(DECODERS)}")
-    if suite.decoder == "sample" and suite.budget != 1:
-        raise ConfigError(
-            f"--budget {suite.budget} with --decoder sample: an answer is one completion there; for several answers "
-            "per problem give --samples"
-        )
-    if suite.decoder != "sample" and not suite.value_model:
-        raise ConfigError(f"--decoder {suite.decoder} needs a value model; give its directory with --value-model")
-    if not suite.problems:
-        raise ConfigError("--problems is empty; name sets or files, for example --problems humaneval,mbpp")
-    seen: dict[str, str] = {}
-    for spec in suite.problems:
-        if slug(spec) in seen:
-            raise ConfigError(
-                f"--problems names {seen[slug(spec)]!r} and {spec!r}, which would write the same files; evaluate them "
-                "one at a time"
-            )
-        seen[slug(spec)] = spec
 
 
 def _no_answer() -> Candidate:
