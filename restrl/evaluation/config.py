@@ -21,5 +21,6 @@ class SuiteConfig:
     seed: int = setting(0, "seed of everything random", low=0)
     chunk_size: int = setting(32, "problems decoded together: what a kill can lose", low=1)
     grade_unfinished: bool = setting(False, "also run programs that the token limit cut off, instead of scoring them 0")
+    save_trees: bool = setting(False, "keep every search in trees.jsonl.gz, for restrl tree")
     resamples: int = setting(10_000, "bootstrap resamples", low=100)
     confidence: float = setting(0.95, "mass of the intervals", above=0.0, high=0.999)

@@ -5,6 +5,7 @@ Layout of the folder::
     manifest.json        settings, versions, hashes of the problems, state
     generations.jsonl    every answer, a line each: whole program, continuation, whether it was finished, its value
     problems.jsonl       every problem, a line each: the grades of its answers, or why it was not gradable, and its cost
+    trees.jsonl.gz       every search, if they are kept: one per answer, in the order of the chunks
     samples/             the answers in the layouts of EvalPlus and BigCodeBench, and one plain file per other set
     results.json         every number
     results.md           the table
@@ -17,8 +18,6 @@ of each, and ends with the same files.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,23 +27,24 @@ from pathlib import Path
 from typing import Any
 
 from restrl.artifacts import RunDirectory, dump_json, dump_jsonl, read_jsonl, write_atomic
-from restrl.decoding import DecodeConfig, Execution, decode, open_execution
+from restrl.decoding import SEARCHES, DecodeConfig, decode
 from restrl.decoding.results import Candidate
-from restrl.errors import ArtifactError, ProblemError
+from restrl.errors import ArtifactError, ConfigError
 from restrl.evaluation.config import SuiteConfig
-from restrl.evaluation.layouts import samples_path, samples_text
-from restrl.evaluation.suite import Part, Scored, ScoredAnswer, has_base, is_base, part_of, summarise
+from restrl.evaluation.layouts import samples_path, samples_text, slug
+from restrl.evaluation.suite import Scored, ScoredAnswer, summarise
 from restrl.evaluation.tables import markdown
+from restrl.evaluation.trees import TreeEntry, trees_bytes
 from restrl.grading.config import GradingConfig
 from restrl.grading.grader import SandboxGrader
-from restrl.grading.registry import judge_for
+from restrl.pipeline.evaluating import TreeSaver, join_trees
 from restrl.pipeline.journal import Journal
-from restrl.pipeline.suite_settings import ONE_EACH
+from restrl.pipeline.suite_parts import digest_of, grade_all, no_answer, score_answer, why_not_gradable
 from restrl.policy import PolicyConfig, close_policy, load_policy
 from restrl.problems import load_set
 from restrl.progress import Progress
 from restrl.seeds import derive_seed
-from restrl.types import Grade, Grader, Policy, Problem, State, ValueModel
+from restrl.types import Policy, Problem, State, ValueModel
 
 KIND = "evaluation"
 
@@ -76,7 +76,6 @@ class SuiteEvaluation:
         self._suite = settings.suite
         self._progress = progress
         self._work = run.path / "work"
-        self._execution: Execution | None = None
 
     def run(self) -> dict[str, Any]:
         """Does what is left to do and returns the results, which are also written.
@@ -90,7 +89,7 @@ class SuiteEvaluation:
         size = self._suite.chunk_size
         chunks = [items[start : start + size] for start in range(0, len(items), size)]
         with self._run.stage("evaluate"), SandboxGrader(self._settings.grading) as grader:
-            reasons = {id(item.problem): _reason(item.problem, self._settings.grading) for item in items}
+            reasons = {id(item.problem): why_not_gradable(item.problem, self._settings.grading) for item in items}
             self._run.manifest["grading_layers"] = list(grader.layers)
             self._progress.start(f"evaluate {len(self._suite.problems)} sets", len(items))
             self._make(chunks, grader, reasons)
@@ -107,7 +106,7 @@ class SuiteEvaluation:
             loaded = load_set(spec, count=self._suite.count or None, seed=self._suite.seed)
             items += [_Item(spec, problem) for problem in loaded.problems]
             refusals[spec] = dict(loaded.refusals)
-            hashes[spec] = _digest(loaded.problems)
+            hashes[spec] = digest_of(loaded.problems)
         known = self._run.manifest.setdefault("problems", hashes)
         changed = [spec for spec in hashes if known.get(spec) != hashes[spec]]
         if changed:
@@ -129,17 +128,14 @@ class SuiteEvaluation:
         todo = [index for index in range(len(chunks)) if not done[index]]
         needs_policy = any(not self._decoded_path(index).exists() for index in todo)
         grading: Future[None] | None = None
-        with (
-            ThreadPoolExecutor(1, "restrl-grade") as pool,
-            self._models(needs_policy) as (policy, value_model),
-            # Nothing starts there unless the decoder runs candidates.
-            open_execution(self._settings.grading) as self._execution,
-        ):
+        with ThreadPoolExecutor(1, "restrl-grade") as pool, self._models(needs_policy) as (policy, value_model):
             for index in todo:
                 if not self._decoded_path(index).exists():
                     assert policy is not None
                     with Journal(self._journal_path(index, "decode")) as journal:
-                        records = self._decode(chunks[index], policy, value_model, journal)
+                        records, trees = self._decode(chunks[index], policy, value_model, journal)
+                    if self._keeps_trees:
+                        write_atomic(self._trees_path(index), trees_bytes(trees))
                     write_atomic(self._decoded_path(index), dump_jsonl(records))
                 if grading is not None:
                     grading.result()
@@ -170,16 +166,17 @@ class SuiteEvaluation:
 
     def _decode(
         self, chunk: Sequence[_Item], policy: Policy, value_model: ValueModel | None, journal: Journal
-    ) -> list[dict[str, Any]]:
-        """Returns one record per problem: its answers, and what they cost."""
+    ) -> tuple[list[dict[str, Any]], list[TreeEntry]]:
+        """Returns one record per problem, its answers and what they cost, and the searches if they are kept."""
         # An engine that knows its context says which prompts leave no room: those problems have no answer.
         fits = getattr(policy, "fits", None)
         room = [fits is None or bool(fits(State(item.problem))) for item in chunk]
         problems = [item.problem for item, has_room in zip(chunk, room, strict=True) if has_room]
-        answers = iter(self._answers(problems, policy, value_model, journal))
+        found, trees = self._answers(problems, policy, value_model, journal)
+        answers = iter(found)
         records = []
         for item, has_room in zip(chunk, room, strict=True):
-            candidates, cost = next(answers) if has_room else ([_no_answer()] * self._suite.samples, {"too_long": 1.0})
+            candidates, cost = next(answers) if has_room else ([no_answer()] * self._suite.samples, {"too_long": 1.0})
             records.append(
                 {
                     "problem_id": item.problem.id,
@@ -187,25 +184,27 @@ class SuiteEvaluation:
                     "cost": cost,
                 }
             )
-        return records
+        return records, trees
 
     def _answers(
         self, problems: Sequence[Problem], policy: Policy, value_model: ValueModel | None, journal: Journal
-    ) -> list[tuple[list[Candidate], dict[str, float]]]:
+    ) -> tuple[list[tuple[list[Candidate], dict[str, float]]], list[TreeEntry]]:
         """Returns every problem's independent answers and their cost.
 
         A single sample is an answer of its own: they come from one request. Every other decoder runs once per answer.
         """
         if not problems:
-            return []
+            return [], []
         suite, params = self._suite, self._settings.policy.sampling_params()
-        single = suite.decoder in ONE_EACH
+        single = suite.decoder == "sample"
         config = dataclasses.replace(
             self._settings.decode, budget=suite.samples if single else suite.budget, window=max(1, suite.chunk_size)
         )
         answers: list[tuple[list[Candidate], dict[str, float]]] = [([], {}) for _ in problems]
+        trees: list[TreeEntry] = []
         for index in range(1 if single else suite.samples):
             seed = derive_seed(suite.seed, "evaluate", index)
+            saver = TreeSaver(problems, f"{suite.decoder}, answer {index + 1}") if self._keeps_trees else None
             decoded = decode(
                 suite.decoder,
                 problems,
@@ -214,17 +213,17 @@ class SuiteEvaluation:
                 config,
                 seed,
                 params=params,
+                on_round=saver.on_round if saver else None,
                 layer=journal.layer,
-                execution=self._execution,
             )
             for (candidates, cost), result in zip(answers, decoded, strict=True):
                 candidates += result.candidates if single else [result.answer]
                 for name, value in dataclasses.asdict(result.ledger).items():
                     if name != "wall_s":
                         cost[name] = cost.get(name, 0.0) + value
-                if config.public_tests:
-                    cost["public_tests"] = float(result.public_tests)
-        return answers
+            if saver is not None:
+                trees += saver.entries(decoded, {})
+        return answers, trees
 
     def _grade(self, index: int, chunk: Sequence[_Item], grader: SandboxGrader, reasons: dict[int, str]) -> None:
         """Grades a decoded chunk and writes its scores."""
@@ -238,7 +237,7 @@ class SuiteEvaluation:
         unique = list(dict.fromkeys(keys))
         with Journal(self._journal_path(index, "grade")) as journal:
             pairs = [(chunk[place].problem, code) for place, code in unique]
-            grades, failures = _grade_all(journal.grader(grader), pairs)
+            grades, failures = grade_all(journal.grader(grader), pairs)
         by_key = {key: grade for key, grade in zip(unique, grades, strict=True) if grade is not None}
         scored = []
         for place, (item, record) in enumerate(zip(chunk, records, strict=True)):
@@ -246,7 +245,7 @@ class SuiteEvaluation:
             answers: tuple[ScoredAnswer, ...] = ()
             if not reason:
                 answers = tuple(
-                    _score(item.problem, a["finished"], by_key[place, a["code"]] if self._is_run(a) else None)
+                    score_answer(item.problem, a["finished"], by_key[place, a["code"]] if self._is_run(a) else None)
                     for a in record["answers"]
                 )
             scored.append(Scored(item.set, item.problem.id, answers, reason, record["cost"]).to_record())
@@ -262,6 +261,8 @@ class SuiteEvaluation:
         if not (out / "problems.jsonl").exists():
             self._write_generations(chunks)
             scored_text = "".join(self._graded_path(index).read_text(encoding="utf-8") for index in range(len(chunks)))
+            if self._keeps_trees:
+                write_atomic(out / "trees.jsonl.gz", join_trees(self._work))
             # Last: where this file is, the others are whole.
             write_atomic(out / "problems.jsonl", scored_text)
         scored = [Scored.from_record(record) for record in read_jsonl(out / "problems.jsonl")]
@@ -270,8 +271,6 @@ class SuiteEvaluation:
             "value_model": self._suite.value_model,
             "decoder": self._suite.decoder,
             "budget": self._suite.budget,
-            "selection": self._settings.decode.selection,
-            "public_tests": self._settings.decode.public_tests,
             "samples": self._suite.samples,
             "seed": self._suite.seed,
             "temperature": self._settings.policy.temperature,
@@ -312,6 +311,13 @@ class SuiteEvaluation:
     def _decoded_path(self, index: int) -> Path:
         return self._work / f"{index:05d}.decoded.jsonl"
 
+    @property
+    def _keeps_trees(self) -> bool:
+        return self._suite.save_trees and self._suite.decoder in SEARCHES
+
+    def _trees_path(self, index: int) -> Path:
+        return self._work / f"{index:05d}.jsonl.gz"
+
     def _journal_path(self, index: int, step: str) -> Path:
         return self._work / f"{index:05d}.{step}.journal"
 
@@ -319,51 +325,30 @@ class SuiteEvaluation:
         return self._work / f"{index:05d}.graded.jsonl"
 
 
-def _no_answer() -> Candidate:
-    return Candidate("", finished=False, score=None, index=0)
+def check_settings(suite: SuiteConfig) -> None:
+    """Checks what can be checked before anything is loaded or made.
 
+    Raises:
+        ConfigError: A setting does not fit the others.
+    """
+    from restrl.decoding import DECODERS
 
-def _reason(problem: Problem, grading: GradingConfig) -> str:
-    """Why a problem cannot be graded on this machine; empty where it can."""
-    try:
-        judge_for(problem, grading)
-    except ProblemError as error:
-        return str(error)
-    return ""
-
-
-def _grade_all(grader: Grader, pairs: Sequence[tuple[Problem, str]]) -> tuple[list[Grade | None], dict[int, str]]:
-    """Grades (problem, code) pairs; problems that turn out not to be gradable come back by id with the reason."""
-    programs = [(problem, problem.initial_state + code) for problem, code in pairs]
-    try:
-        return list(grader.grade(programs)), {}
-    except ProblemError:
-        # One of them: find out which, problem by problem.
-        grades: list[Grade | None] = []
-        failures: dict[int, str] = {}
-        for problem, program in programs:
-            try:
-                grades += grader.grade([(problem, program)])
-            except ProblemError as error:
-                grades.append(None)
-                failures[id(problem)] = str(error)
-        return grades, failures
-
-
-def _score(problem: Problem, finished: bool, grade: Grade | None) -> ScoredAnswer:
-    split = has_base(problem.tests)
-    if grade is None:
-        return ScoredAnswer(finished, Part(0.0, False), Part(0.0, False) if split else None, "unfinished")
-    bad = next((f"{v.id}: {v.verdict}" for v in grade.verdicts if v.verdict != "pass"), "")
-    base = part_of(problem.tests, grade.verdicts, is_base) if split else None
-    return ScoredAnswer(finished, Part(grade.reward, grade.passed), base, bad)
-
-
-def _digest(problems: Sequence[Problem]) -> str:
-    """Returns a hash of what the problems ask and where their solutions start."""
-    digest = hashlib.sha256()
-    for problem in problems:
-        prompts = (problem.statement, problem.preamble, problem.initial_state, problem.chat_message)
-        more = (problem.chat_opening, problem.stop_strings, problem.chat_stop_strings)
-        digest.update(json.dumps([problem.id, *prompts, *more, len(problem.tests.cases)]).encode())
-    return digest.hexdigest()
+    if suite.decoder not in DECODERS:
+        raise ConfigError(f"--decoder {suite.decoder!r}: allowed: {', '.join(DECODERS)}")
+    if suite.decoder == "sample" and suite.budget != 1:
+        raise ConfigError(
+            f"--budget {suite.budget} with --decoder sample: an answer is one completion there; for several answers "
+            "per problem give --samples"
+        )
+    if suite.decoder != "sample" and not suite.value_model:
+        raise ConfigError(f"--decoder {suite.decoder} needs a value model; give its directory with --value-model")
+    if not suite.problems:
+        raise ConfigError("--problems is empty; name sets or files, for example --problems humaneval,mbpp")
+    seen: dict[str, str] = {}
+    for spec in suite.problems:
+        if slug(spec) in seen:
+            raise ConfigError(
+                f"--problems names {seen[slug(spec)]!r} and {spec!r}, which would write the same files; evaluate them "
+                "one at a time"
+            )
+        seen[slug(spec)] = spec

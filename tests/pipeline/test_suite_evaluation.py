@@ -271,3 +271,51 @@ def test_dry_run_prints_the_settings(tmp_path, capsys) -> None:
     assert (shown["suite"]["decoder"], shown["suite"]["budget"]) == ("vm_mcts", 30)
     assert (shown["policy"]["max_new_tokens"], shown["policy"]["device"]) == (7, "cpu")
     assert not (tmp_path / "o").exists()
+
+
+class LengthValues:
+    """A value model: the longer the better, and a little by what else is in the batch."""
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        pass
+
+    def score_states(self, states: Sequence[Any]) -> list[float]:
+        return [len(state.code) / 100 + 1e-9 * len(states) for state in states]
+
+
+def test_searches_are_kept_if_asked_and_survive_a_stop(tmp_path, monkeypatch, capsys) -> None:
+    from restrl.evaluation.trees import read_trees
+    from restrl.policy.scripted import ScriptedPolicy
+
+    monkeypatch.setattr("restrl.value.load.open_value_model", LengthValues)
+    monkeypatch.setattr("restrl.policy.model_dir.check_model_dir", lambda path: None)
+    script = tmp_path / "script.json"
+    programs = [["    y = x\n    return y\n", 1.0], ["    y = x + 1\n    return y\n", 1.0], ["    return 0\n", 1.0]]
+    script.write_text(json.dumps({name: programs for name in NAMES}))
+    problems = write(tmp_path / "p.jsonl", [record(name) for name in NAMES])
+    flags = ["evaluate", "--policy", str(script), "--problems", str(problems), "--set", "policy.engine=scripted"]
+    flags += ["--value-model", str(tmp_path), "--decoder", "vm_mcts", "--budget", "12", "--samples", "2"]
+    flags += ["--chunk-size", "3", "--save-trees", "--quiet"]
+    assert main([*flags, "--out", str(tmp_path / "whole")]) == 0
+    trees = read_trees(tmp_path / "whole" / "trees.jsonl.gz")
+    answers = [json.loads(line) for line in (tmp_path / "whole" / "generations.jsonl").read_text().splitlines()]
+    assert len(trees) == len(answers) == 8
+    for tree in trees:
+        index = int(tree.method.removeprefix("vm_mcts, answer ")) - 1
+        (answer,) = [a for a in answers if (a["problem_id"], a["sample_index"]) == (tree.tree.problem_id, index)]
+        assert tree.tree.programs[tree.answer] == answer["completion"] and len(tree.tree.draws) == 12
+    original, calls = ScriptedPolicy.sample, []
+
+    def stops(self: Any, requests: Any, params: Any) -> Any:
+        calls.append(len(requests))
+        if len(calls) in (3, 5):
+            raise KeyboardInterrupt
+        return original(self, requests, params)
+
+    monkeypatch.setattr(ScriptedPolicy, "sample", stops)
+    out = ["--out", str(tmp_path / "stopped")]
+    assert [main([*flags, *out]) for _ in range(3)] == [130, 130, 0]
+    assert files_of(tmp_path / "stopped") == files_of(tmp_path / "whole")
+    capsys.readouterr()
+    assert main(["tree", str(tmp_path / "stopped" / "trees.jsonl.gz"), "--problem", "inc"]) == 0
+    assert capsys.readouterr().out.count("inc (vm_mcts, answer") == 2
