@@ -38,7 +38,7 @@ from restrl.value.targets import Trajectory
 from restrl.value.train import train_value_model
 
 PARAMS = SamplingParams(0.7, 1.0, 160)
-COLLECT = CollectConfig(budget=12, window=100)
+COLLECT = CollectConfig(budget=6, window=200)
 VALUE = ValueConfig(architecture="surprise", epochs=5, learning_rate=3e-3)
 BUDGETS = (1, 2, 5, 10, 20, 30, 50, 75, 100)
 
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=100)
     parser.add_argument("--budget", type=int, default=100)
     parser.add_argument(
-        "--value-problems", type=int, default=400, help="training problems that values are collected on"
+        "--value-problems", type=int, default=1000, help="training problems that values are collected on"
     )
     parser.add_argument("--options", action="store_true", help="one option of VM-MCTS at a time")
     parser.add_argument("--only", nargs="*", help="these methods only")
