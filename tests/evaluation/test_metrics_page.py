@@ -8,7 +8,8 @@ import pytest
 
 from restrl.decoding.results import Ledger
 from restrl.evaluation.results import CandidateResult, EvaluationResult, ProblemResult
-from restrl.grpo.metrics import METRICS
+from restrl.grpo.metrics import METRICS, OFFLINE_METRICS
+from restrl.pipeline.compute import Compute
 from restrl.value.calibration import ValueReport
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -33,6 +34,8 @@ def summary_names():
         ("Evaluation", summary_names()),
         ("Ledger", {field.name for field in dataclasses.fields(Ledger)}),
         ("Training", set(METRICS)),
+        ("Training on stored samples", set(OFFLINE_METRICS)),
+        ("What training took", {field.name for field in dataclasses.fields(Compute)}),
         ("Value model", {field.name for field in dataclasses.fields(ValueReport)}),
     ],
 )
