@@ -90,10 +90,25 @@ def _suite_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--value-model", metavar="DIR", help="a value model directory")
     group.add_argument(
         "--decoder",
-        help="a decoder, for example sample, best_of_n, vm_mcts (default: vm_mcts with a value model, else sample)",
+        help="greedy, sample, majority; with a value model best_of_n, best_of_n_prm, vm_mcts, orm_mcts, beam_search, "
+        "dvts (default: vm_mcts with a value model, else sample)",
     )
     group.add_argument(
-        "--budget", type=int, metavar="N", help="completions that an answer is chosen from (default: 30; sample: 1)"
+        "--budget",
+        type=int,
+        metavar="N",
+        help="completions that an answer is chosen from (default: 30; greedy and sample: 1)",
+    )
+    group.add_argument(
+        "--selection",
+        choices=("score", "clusters"),
+        help="the answer: the best-scored program, or that of the best cluster of equal outputs (default: score)",
+    )
+    group.add_argument(
+        "--public-tests",
+        action="store_true",
+        default=None,
+        help="rank by the examples that the problems show: another information regime, labelled in the results",
     )
     group.add_argument("--samples", type=int, metavar="N", help="independent answers per problem (default: 1)")
     group.add_argument("--count", type=int, metavar="N", help="the first N problems of each set (default: all)")

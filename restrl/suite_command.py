@@ -18,6 +18,7 @@ SECTIONS = ("policy", "decode", "grading")
 """Sections of a recipe that ``--set`` reaches here."""
 FLAGS = ("value_model", "decoder", "budget", "samples", "count", "seed", "chunk_size", "grade_unfinished", "save_trees")
 POLICY_FLAGS = ("temperature", "max_new_tokens")
+DECODE_FLAGS = ("selection", "public_tests")
 SEARCH_BUDGET = 30
 _WHERE = "restrl evaluate"
 
@@ -29,7 +30,7 @@ def is_stand_alone(args: argparse.Namespace) -> bool:
         ConfigError: The flags mix the two.
     """
     if args.policy is None and args.problems is None:
-        given = [name for name in (*FLAGS, *POLICY_FLAGS) if getattr(args, name) is not None]
+        given = [name for name in (*FLAGS, *POLICY_FLAGS, *DECODE_FLAGS) if getattr(args, name) is not None]
         stored = _stored(args.out)
         if given and stored is None:
             flag = f"--{given[0].replace('_', '-')}"
@@ -94,9 +95,8 @@ def _tables(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         if section not in SECTIONS:
             raise ConfigError(f"--set {flag}: allowed here: {', '.join(f'{name}.KEY' for name in SECTIONS)}")
         tables[section][key] = value
-    for name in POLICY_FLAGS:
-        if getattr(args, name) is not None:
-            tables["policy"][name] = getattr(args, name)
+    for section, names in (("policy", POLICY_FLAGS), ("decode", DECODE_FLAGS)):
+        tables[section] |= {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     suite = dict((stored or {}).get("suite", {})) | {
         name: getattr(args, name) for name in FLAGS if getattr(args, name) is not None
     }
@@ -116,7 +116,7 @@ def _fill_in(suite: dict[str, Any]) -> None:
     """Chooses the decoder and the budget where no flag did."""
     decoder = suite.get("decoder") or ("vm_mcts" if suite.get("value_model") else "sample")
     suite["decoder"] = decoder.replace("-", "_")
-    suite.setdefault("budget", 1 if suite["decoder"] == "sample" else SEARCH_BUDGET)
+    suite.setdefault("budget", 1 if suite["decoder"] in ("greedy", "sample") else SEARCH_BUDGET)
 
 
 def _suite_config(table: Mapping[str, Any]) -> Any:
@@ -131,8 +131,10 @@ def _suite_config(table: Mapping[str, Any]) -> Any:
 
 def _settings(tables: Mapping[str, Mapping[str, Any]]) -> SuiteSettings:
     from restrl.config import build_section
+    from restrl.decoding import check_choice
     from restrl.pipeline.context import policy_path
-    from restrl.pipeline.suite import SuiteSettings, check_settings
+    from restrl.pipeline.suite import SuiteSettings
+    from restrl.pipeline.suite_settings import check_settings
     from restrl.policy.config import LOCAL_ENGINES
 
     suite = _suite_config(tables["suite"])
@@ -140,6 +142,7 @@ def _settings(tables: Mapping[str, Mapping[str, Any]]) -> SuiteSettings:
     policy, decode, grading = (build_section(name, tables[name], _WHERE) for name in SECTIONS)
     if policy.engine in LOCAL_ENGINES:
         policy = dataclasses.replace(policy, model=str(policy_path(policy)))
+    check_choice(decode)
     return SuiteSettings(suite, policy, decode, grading)
 
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restrl.artifacts import read_jsonl, write_atomic
-from restrl.decoding import INDEPENDENT, SEARCHES, Decoded, decode
+from restrl.decoding import INDEPENDENT, SEARCHES, Decoded, decode, open_execution
 from restrl.decoding.config import DecodeConfig
 from restrl.decoding.driver import SearchRun
 from restrl.evaluation.evaluate import evaluate_decoded
 from restrl.evaluation.results import EvaluationResult, from_records
 from restrl.evaluation.trees import TreeEntry, entry_of, tree_of_search, trees_bytes
+from restrl.grading.config import GradingConfig
 from restrl.pipeline.context import Context
 from restrl.pipeline.journal import Journal
 from restrl.pipeline.values import tags
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from restrl.value.model import TrainedValueModel
 
 METHOD_NAMES = {"sample": "sample", "best_of_n": "best-of-n", "vm_mcts": "VM-MCTS"}
+PUBLIC_LABEL = ", public tests used"
 
 
 def jobs(context: Context) -> list[tuple[str, str]]:
@@ -46,6 +48,12 @@ def jobs(context: Context) -> list[tuple[str, str]]:
         for tag in policies
         for method in (("best_of_n", "vm_mcts") if tag in with_values else ("sample",))
     ]
+
+
+def method_name(context: Context, method: str) -> str:
+    """Returns what a method is called in results: with a label where public examples had a part in them."""
+    used = method != "sample" and context.recipe.section("decode", DecodeConfig).public_tests
+    return METHOD_NAMES[method] + (PUBLIC_LABEL if used else "")
 
 
 def evaluate(context: Context) -> None:
@@ -62,6 +70,8 @@ def _evaluate(context: Context, tag: str, method: str) -> None:
     config = dataclasses.replace(
         context.recipe.section("decode", DecodeConfig), budget=context.recipe.section("evaluate", EvaluateConfig).budget
     )
+    if method == "sample":  # it answers with its first completion, whatever the others are chosen by
+        config = dataclasses.replace(config, selection="score", public_tests=False)
     keeps_trees = method in SEARCHES and context.recipe.section("evaluate", EvaluateConfig).save_trees
     directory = context.policy_dir(tag)
     files = _Files(context.run.path, name)
@@ -77,12 +87,13 @@ def _evaluate(context: Context, tag: str, method: str) -> None:
         context.run.stage(name, {"policy": directory}),
         context.policy(directory) as policy,
         _value_model(context, tag, method) as value_model,
+        open_execution(context.recipe.section("grading", GradingConfig)) as execution,
     ):
 
         def make(chunk: Sequence[Problem], index: int) -> list[dict[str, Any]]:
             made.add(index)
             files.forget(index)
-            saver = TreeSaver(chunk, f"{METHOD_NAMES[method]}, {tag} policy") if keeps_trees else None
+            saver = TreeSaver(chunk, f"{method_name(context, method)}, {tag} policy") if keeps_trees else None
             with Journal(files.journal(index)) as journal:
                 decoded = decode(
                     method,
@@ -95,6 +106,7 @@ def _evaluate(context: Context, tag: str, method: str) -> None:
                     on_progress=context.progress.advance,
                     on_round=saver.on_round if saver else None,
                     layer=journal.layer,
+                    execution=execution,
                 )
                 grader = journal.grader(context.grader)
                 records = evaluate_decoded(chunk, decoded, grader).to_records()

@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from restrl.artifacts import RunDirectory, dump_json, dump_jsonl, read_jsonl, write_atomic
-from restrl.decoding import SEARCHES, DecodeConfig, decode
+from restrl.decoding import SEARCHES, DecodeConfig, Execution, decode, open_execution
 from restrl.decoding.results import Candidate
-from restrl.errors import ArtifactError, ConfigError
+from restrl.errors import ArtifactError
 from restrl.evaluation.config import SuiteConfig
-from restrl.evaluation.layouts import samples_path, samples_text, slug
+from restrl.evaluation.layouts import samples_path, samples_text
 from restrl.evaluation.suite import Scored, ScoredAnswer, summarise
 from restrl.evaluation.tables import markdown
 from restrl.evaluation.trees import TreeEntry, trees_bytes
@@ -40,6 +40,7 @@ from restrl.grading.grader import SandboxGrader
 from restrl.pipeline.evaluating import TreeSaver, join_trees
 from restrl.pipeline.journal import Journal
 from restrl.pipeline.suite_parts import digest_of, grade_all, no_answer, score_answer, why_not_gradable
+from restrl.pipeline.suite_settings import ONE_EACH
 from restrl.policy import PolicyConfig, close_policy, load_policy
 from restrl.problems import load_set
 from restrl.progress import Progress
@@ -76,6 +77,7 @@ class SuiteEvaluation:
         self._suite = settings.suite
         self._progress = progress
         self._work = run.path / "work"
+        self._execution: Execution | None = None
 
     def run(self) -> dict[str, Any]:
         """Does what is left to do and returns the results, which are also written.
@@ -128,7 +130,12 @@ class SuiteEvaluation:
         todo = [index for index in range(len(chunks)) if not done[index]]
         needs_policy = any(not self._decoded_path(index).exists() for index in todo)
         grading: Future[None] | None = None
-        with ThreadPoolExecutor(1, "restrl-grade") as pool, self._models(needs_policy) as (policy, value_model):
+        with (
+            ThreadPoolExecutor(1, "restrl-grade") as pool,
+            self._models(needs_policy) as (policy, value_model),
+            # Nothing starts there unless the decoder runs candidates.
+            open_execution(self._settings.grading) as self._execution,
+        ):
             for index in todo:
                 if not self._decoded_path(index).exists():
                     assert policy is not None
@@ -196,7 +203,7 @@ class SuiteEvaluation:
         if not problems:
             return [], []
         suite, params = self._suite, self._settings.policy.sampling_params()
-        single = suite.decoder == "sample"
+        single = suite.decoder in ONE_EACH
         config = dataclasses.replace(
             self._settings.decode, budget=suite.samples if single else suite.budget, window=max(1, suite.chunk_size)
         )
@@ -215,12 +222,15 @@ class SuiteEvaluation:
                 params=params,
                 on_round=saver.on_round if saver else None,
                 layer=journal.layer,
+                execution=self._execution,
             )
             for (candidates, cost), result in zip(answers, decoded, strict=True):
                 candidates += result.candidates if single else [result.answer]
                 for name, value in dataclasses.asdict(result.ledger).items():
                     if name != "wall_s":
                         cost[name] = cost.get(name, 0.0) + value
+                if config.public_tests:
+                    cost["public_tests"] = float(result.public_tests)
             if saver is not None:
                 trees += saver.entries(decoded, {})
         return answers, trees
@@ -271,6 +281,8 @@ class SuiteEvaluation:
             "value_model": self._suite.value_model,
             "decoder": self._suite.decoder,
             "budget": self._suite.budget,
+            "selection": self._settings.decode.selection,
+            "public_tests": self._settings.decode.public_tests,
             "samples": self._suite.samples,
             "seed": self._suite.seed,
             "temperature": self._settings.policy.temperature,
@@ -323,32 +335,3 @@ class SuiteEvaluation:
 
     def _graded_path(self, index: int) -> Path:
         return self._work / f"{index:05d}.graded.jsonl"
-
-
-def check_settings(suite: SuiteConfig) -> None:
-    """Checks what can be checked before anything is loaded or made.
-
-    Raises:
-        ConfigError: A setting does not fit the others.
-    """
-    from restrl.decoding import DECODERS
-
-    if suite.decoder not in DECODERS:
-        raise ConfigError(f"--decoder {suite.decoder!r}: allowed: {', '.join(DECODERS)}")
-    if suite.decoder == "sample" and suite.budget != 1:
-        raise ConfigError(
-            f"--budget {suite.budget} with --decoder sample: an answer is one completion there; for several answers "
-            "per problem give --samples"
-        )
-    if suite.decoder != "sample" and not suite.value_model:
-        raise ConfigError(f"--decoder {suite.decoder} needs a value model; give its directory with --value-model")
-    if not suite.problems:
-        raise ConfigError("--problems is empty; name sets or files, for example --problems humaneval,mbpp")
-    seen: dict[str, str] = {}
-    for spec in suite.problems:
-        if slug(spec) in seen:
-            raise ConfigError(
-                f"--problems names {seen[slug(spec)]!r} and {spec!r}, which would write the same files; evaluate them "
-                "one at a time"
-            )
-        seen[slug(spec)] = spec
