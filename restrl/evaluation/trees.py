@@ -159,7 +159,8 @@ def tree_of_search(search: Any, problem_id: str, method: str) -> SavedTree:
     """Returns a search as it is now: its own tree, or for one that keeps none the tree of its completions' lines.
 
     Args:
-        search: A `SearchTree`, something around one (as its ``search``), or anything whose ``draws`` have a ``program``, ``finished`` and ``score``.
+        search: A `SearchTree`, something around one (as its ``search``), or anything whose ``draws`` have a
+            ``program``, ``finished`` and ``score``.
         problem_id: What is searched.
         method: In words.
     """
