@@ -17,7 +17,7 @@ from restrl.errors import ConfigError
 from restrl.policy.prompting import build_prompt
 from restrl.types import Completion, Policy, SampleRequest, SamplingParams, State
 
-PARAMS = SamplingParams(temperature=0.9, max_new_tokens=20)
+PARAMS = SamplingParams(temperature=0.9, max_new_tokens=14)
 GREEDY = replace(PARAMS, temperature=0.0)
 CODES = ("", "    total = 0\n")
 
@@ -84,8 +84,8 @@ def check_different_seeds_differ(subject: Subject) -> None:
 
 def check_stop_strings(subject: Subject, stop: str) -> None:
     """The same draw, cut before the stop string, and then it counts as finished."""
-    free = subject.policy.sample(requests(6), PARAMS)
-    stopped = subject.policy.sample(requests(6, stops=(stop, "never there")), PARAMS)
+    free = subject.policy.sample(requests(5), PARAMS)
+    stopped = subject.policy.sample(requests(5, stops=(stop, "never there")), PARAMS)
     cut = 0
     for before, after in zip(itertools.chain(*free), itertools.chain(*stopped), strict=True):
         assert stop not in after.text
@@ -99,11 +99,11 @@ def check_stop_strings(subject: Subject, stop: str) -> None:
 
 def check_finish_reasons(subject: Subject) -> None:
     """``length`` exactly where the budget ran out, and a larger budget continues the text."""
-    short, long = replace(PARAMS, max_new_tokens=4), replace(PARAMS, max_new_tokens=40)
+    short, long = replace(PARAMS, max_new_tokens=4), replace(PARAMS, max_new_tokens=24)
     seen = set()
     for before, after in zip(
-        itertools.chain(*subject.policy.sample(requests(6), short)),
-        itertools.chain(*subject.policy.sample(requests(6), long)),
+        itertools.chain(*subject.policy.sample(requests(5), short)),
+        itertools.chain(*subject.policy.sample(requests(5), long)),
         strict=True,
     ):
         seen |= {before.finish_reason, after.finish_reason}
@@ -178,7 +178,7 @@ def check_prompts(subject: Subject) -> None:
     assert subject.prompts() == {build_prompt(request.state, subject.tokenizer) for request in asked}  # type: ignore[arg-type]
 
 
-SHORT_CHECKS = (check_exact_number_and_order, check_same_seed_whatever_the_batch, check_counts)
+SHORT_CHECKS = (check_same_seed_whatever_the_batch, check_counts)
 CHECKS = (
     check_exact_number_and_order,
     check_same_seed_whatever_the_batch,

@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from restrl.policy.decode_loop import Row, decode
 from restrl.policy.sampling import uniforms
 from restrl.policy.text import Detokenizer, StopChecker
+from restrl.types import SamplingParams as Sampling
 
 _BLOCK = 16
 REAL = importlib.util.find_spec("vllm") is not None
@@ -155,8 +156,15 @@ class LLM:
         """One output per prompt, in order."""
         assert len(prompts) == len(sampling_params) and not use_tqdm
         model = self._model if lora_request is None else self._with_adapter(lora_request.lora_path)
-        pairs = zip(prompts, sampling_params, strict=True)
-        return [self._one(model, tuple(prompt["prompt_token_ids"]), params) for prompt, params in pairs]
+        rows = [
+            self._row(tuple(prompt["prompt_token_ids"]), params)
+            for prompt, params in zip(prompts, sampling_params, strict=True)
+        ]
+        (first,) = {(params.temperature, params.top_p) for params in sampling_params}
+        ends = frozenset([self._tokenizer.eos_token_id, *(sampling_params[0].stop_token_ids or ())])
+        with torch.inference_mode():
+            decode(model, rows, Sampling(*first, max(row.budget for row in rows)), ends, 0)
+        return [self._output(row) for row in rows]
 
     def _with_adapter(self, path: str) -> Any:
         assert self.options["enable_lora"]
@@ -167,22 +175,20 @@ class LLM:
             self._adapted = PeftModel.from_pretrained(base, path).merge_and_unload().eval()
         return self._adapted
 
-    def _one(self, model: Any, ids: tuple[int, ...], params: SamplingParams) -> RequestOutput:
-        from restrl.types import SamplingParams as Sampling
+    def _row(self, ids: tuple[int, ...], params: SamplingParams) -> Row:
+        assert params.n == 1 and params.max_tokens is not None and params.seed is not None
+        stops = [params.stop] if isinstance(params.stop, str) else list(params.stop or ())
+        checker = StopChecker(self._detokenizer, ids, "", stops)
+        return Row(ids, params.max_tokens, uniforms(params.seed, 0, params.max_tokens), checker)
 
+    def _output(self, row: Row) -> RequestOutput:
+        ids = row.prompt_ids
         self.prompts.append(self._tokenizer.decode(list(ids)))
         blocks = [ids[:end] for end in range(_BLOCK, len(ids), _BLOCK)] if self._caching else []
         cached = sum(block in self._blocks for block in blocks) * _BLOCK
         self._blocks.update(blocks)
-        assert params.n == 1 and params.max_tokens is not None and params.seed is not None
-        stops = [params.stop] if isinstance(params.stop, str) else list(params.stop or ())
-        checker = StopChecker(self._detokenizer, ids, "", stops)
-        row = Row(ids, params.max_tokens, uniforms(params.seed, 0, params.max_tokens), checker)
-        ends = frozenset([self._tokenizer.eos_token_id, *(params.stop_token_ids or ())])
-        with torch.inference_mode():
-            decode(model, [row], Sampling(params.temperature, params.top_p, params.max_tokens), ends, 0)
         text = self._detokenizer.text(ids, row.tokens)
-        cut = checker.cut(text)
+        cut = row.checker.cut(text)
         logprobs = [{token: Logprob(x)} for token, x in zip(row.tokens, row.logprobs, strict=True)]
         reason = "stop" if row.stopped else "length"
         output = CompletionOutput(0, text if cut is None else cut, row.tokens, row.logprob, logprobs, reason)
