@@ -14,6 +14,7 @@ import pytest
 from restrl.artifacts import RunDirectory
 from restrl.decoding import DecodeConfig
 from restrl.evaluation.trees import read_trees
+from restrl.grading.config import GradingConfig
 from restrl.pipeline import evaluating, journal
 from restrl.pipeline.context import Context
 from restrl.policy.scripted import ScriptedPolicy
@@ -65,6 +66,7 @@ class Models:
 SECTIONS = {
     "evaluate": EvaluateConfig(budget=BUDGET),
     "decode": DecodeConfig(window=4, overlap=False),
+    "grading": GradingConfig(),
     "run": RunConfig(iterations=0, chunk_size=5),
 }
 RECIPE = SimpleNamespace(section=lambda name, cls: SECTIONS[name])
