@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from restrl.errors import ArtifactError
+from restrl.search.beam import BeamSearch
 from restrl.search.mcts import SearchTree
 from restrl.search.saved import SavedDraw, SavedNode, SavedTree, tree_to_record
 from restrl.search.tree import next_step
@@ -159,13 +160,13 @@ def tree_of_search(search: Any, problem_id: str, method: str) -> SavedTree:
     """Returns a search as it is now: its own tree, or for one that keeps none the tree of its completions' lines.
 
     Args:
-        search: A `SearchTree`, something around one (as its ``search``), or anything whose ``draws`` have a
-            ``program``, ``finished`` and ``score``.
+        search: A `SearchTree` or `BeamSearch`, something around one (as its ``search``), or anything whose ``draws``
+            have a ``program``, ``finished`` and ``score``.
         problem_id: What is searched.
         method: In words.
     """
-    search = search if isinstance(search, SearchTree) else getattr(search, "search", search)
-    if isinstance(search, SearchTree):
+    search = search if isinstance(search, SearchTree | BeamSearch) else getattr(search, "search", search)
+    if isinstance(search, SearchTree | BeamSearch):
         return SavedTree.from_record(tree_to_record(search))
     return tree_of_candidates(problem_id, [_Drawn(d.program, d.finished, d.score) for d in search.draws], method)
 

@@ -140,6 +140,11 @@ class BeamSearch(Asking):
         )
 
     @property
+    def num_counted(self) -> int:
+        """Completions that are counted in the tree: all but those of the round under way."""
+        return self.root.visits
+
+    @property
     def _planned(self) -> int:
         return sum(group.planned for group in self._groups)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from restrl.actions import finish
 from restrl.errors import ArtifactError
+from restrl.search.beam import BeamSearch
 from restrl.search.mcts import SearchTree
 from restrl.search.tree import Draw, Node
 from restrl.types import Problem, State
@@ -204,7 +205,7 @@ class SavedTree:
                 raise ArtifactError(f"saved tree: completion {index} has index {draw.index} and node {draw.node}")
 
 
-def tree_to_record(tree: SearchTree) -> dict[str, Any]:
+def tree_to_record(tree: SearchTree | BeamSearch) -> dict[str, Any]:
     """Returns a search as plain data; at any moment, with the completions that are backed up by then."""
     nodes = [_saved_node(node) for node in tree.nodes]
     draws = [_saved_draw(draw) for draw in tree.draws[: tree.num_counted]]

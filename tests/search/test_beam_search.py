@@ -1,5 +1,6 @@
 """Beam search and DVTS: hand-made trees whose every round is known, and laws under any interleaving."""
 
+import json
 import random
 
 import pytest
@@ -10,6 +11,7 @@ from restrl.errors import ConfigError, EngineError
 from restrl.policy.scripted import ScriptedPolicy
 from restrl.search import SampleWant
 from restrl.search.beam import BeamConfig, BeamSearch
+from restrl.search.saved import SavedTree, tree_to_record
 from restrl.seeds import derive_seed
 from restrl.types import Completion, Problem, SampleRequest, SamplingParams, State, Tests
 
@@ -174,6 +176,19 @@ def test_laws_of_beam_search(weighted, config, max_tokens, order):
         assert sum(child.visits for child in node.children.values()) <= node.visits or node is search.root
     shuffled, _ = drive(weighted, config, max_tokens, random.Random(order.random()))
     assert [(d.code, d.score) for d in shuffled.draws] == [(d.code, d.score) for d in search.draws]
+
+
+@given(programs, configs, st.sampled_from([3, 100]))
+@settings(deadline=None, max_examples=30)
+def test_a_saved_beam_search_reads_back(weighted, config, max_tokens):
+    search, _ = drive(weighted, config, max_tokens)
+    saved = SavedTree.from_record(json.loads(json.dumps(tree_to_record(search))))
+    assert saved.programs == tuple(draw.program for draw in search.draws)
+    assert [draw.score for draw in saved.draws] == [draw.score for draw in search.draws]
+    states = [(code, node.terminal) for code, node in zip(saved.codes, saved.nodes, strict=True)]
+    assert states == [(node.state.code, node.state.terminal) for node in search.nodes]
+    for draw, kept in zip(search.draws, saved.draws, strict=True):
+        assert len(saved.codes[kept.start]) == draw.start
 
 
 @given(programs, configs, st.integers(0, 40))
