@@ -141,7 +141,8 @@ def _result(rest: str) -> tuple[Any] | None:
 def _literal(text: str) -> tuple[Any] | None:
     """Returns the literal that a text begins with, wrapped; None if it begins with none."""
     text = text.split('"""')[0].strip()
-    pieces = (text.split(separator)[0] for separator in ("  ", " #", "; ", " and ", " or ", " (", ", ", " "))
+    # Where words follow, the literal ends before them; an operator would go on with it.
+    pieces = (re.split(end, text)[0] for end in ("  ", " #", "; ", " and ", " or ", r" \(", ", ", r" (?=[A-Za-z]{2})"))
     for candidate in (text, _balanced(text), *pieces):
         try:
             return (ast.literal_eval(candidate.strip().rstrip(".,;`")),)

@@ -45,6 +45,7 @@ def pairs(problem):
         ("assert f(2) == None", [((2,), None)]),
         ("f(1) == 1, f(1) == 1", [((1,), 1)]),
         ("f(1) == 2", [((1,), 2)]),
+        ("f(19) -> 19 - 5 - 6 = 8, f(2) -> 3 because it is odd", [((2,), 3)]),
         ("f(n) == 3, g(1) == 2, f(x=1) == 2, f(open('a')) == 3, calls f(1) twice, if(1) == 2", []),
         (">>> f(1)\n    Traceback (most recent call last):\n    >>> f(2)\n    5", [((2,), 5)]),
     ],
