@@ -125,6 +125,44 @@ def test_maximum_is_the_best_childs_and_mean_is_not():
     assert root_value("max") == pytest.approx(0.8) and root_value("mean") == pytest.approx((0.8 + 0.2 + 0.2) / 3)
 
 
+def grow(parent, line, worths=()):
+    """A child with completions worth so much, counted all the way up."""
+    child = Node(State(PROBLEM, f"{parent.state.code}{line}\n"), parent, 0)
+    parent.children[child.state.code, False] = child
+    for worth in worths:
+        child.credit(1, worth)
+    return child
+
+
+def test_the_maximum_leaves_closed_children_out_even_where_they_are_better():
+    root = Node(State(PROBLEM), None, 0)
+    low, high = grow(root, "a", [0.3]), grow(root, "b", [0.9])
+    high.set_pruned(True)
+    below = grow(low, "c", [0.5])
+    low.take_maximum()
+    assert (low.value, root.value) == (below.value, below.value) == (0.5, 0.5)
+    high.set_pruned(False)
+    root.take_maximum()
+    assert root.value == 0.9
+
+
+def test_closing_a_child_below_a_closed_state_changes_nothing_above_it():
+    root = Node(State(PROBLEM), None, 0)
+    other, closed = grow(root, "a", [0.25]), grow(root, "b")
+    one, two = grow(closed, "c", [1.0]), grow(closed, "d", [0.5])
+    assert root.mean == pytest.approx(1.75 / 3)
+    closed.set_pruned(True)
+    assert root.mean == other.mean == 0.25
+    two.set_pruned(True)
+    assert (closed.mean, root.mean, root.kept_visits) == (1.0, 0.25, 1)
+    one.credit(1, 0.0)
+    assert (closed.mean, root.mean, root.visits) == (0.5, 0.25, 4)
+    closed.set_pruned(False)
+    assert (root.kept_visits, root.mean) == (3, pytest.approx(1.25 / 3))
+    two.set_pruned(False)
+    assert (root.kept_visits, root.total, root.mean) == (4, 1.75, pytest.approx(1.75 / 4))
+
+
 def test_progressive_widening_by_numbers():
     config = SearchConfig(widening="progressive", widening_k=2.0, widening_alpha=0.5)
     node = Node(State(PROBLEM), None, 0, visits=25, moved=9)

@@ -150,6 +150,7 @@ def test_nothing_is_drawn_or_scored_twice(programs, config, max_tokens):
         for want in tree.ask():
             if isinstance(want, SampleWant):
                 node = next(n for n in tree.nodes if n.state == want.state)
+                assert not any(above.pruned for above in node.lineage())
                 inherited = len(node.stubs) if config.reuse_suffixes else 0
                 left = config.budget - sum(n for _, n, _ in sampled)
                 assert want.n == min(left, config.num_sample - inherited)
