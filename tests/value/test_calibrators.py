@@ -122,19 +122,16 @@ def test_a_scorer_that_knows_nothing_becomes_the_mean():
     assert checks["none"].brier == pytest.approx(0.21 + 1 / 12 + 0.04, abs=0.01)
 
 
-def test_no_problem_is_in_both_halves():
-    """A scorer that names the problem: fitted on itself it would be perfect, on others it knows nothing."""
-    rng = np.random.default_rng(6)
-    level = rng.permutation(200) / 200
-    target = np.repeat((rng.random(200) < 0.5).astype(float), 10)
+def test_a_problem_is_never_measured_with_its_own_map():
+    """One problem's scores rise with the targets, the other's fall: each half's map is wrong for the other."""
+    predicted, target = np.array([0.2, 0.8, 0.2, 0.8]), np.array([0.0, 1.0, 1.0, 0.0])
     checks = {
         check.method: check
-        for check in check_calibration(
-            np.repeat(level, 10), target, np.ones(2000), [f"p{i // 10}" for i in range(2000)]
-        )
+        for check in check_calibration(predicted, target, np.ones(4), ["rises", "rises", "falls", "falls"])
     }
-    # 0.25 is the mean alone; a leak would go far below.
-    assert checks["isotonic"].brier > 0.22
+    # Isotonic: the rising problem gets the constant 1/2 that fits the falling one; that one gets 0 and 1, both wrong.
+    assert checks["isotonic"].brier == pytest.approx((0.25 + 0.25 + 1 + 1) / 4, abs=0.01)
+    assert checks["none"].brier == pytest.approx((0.04 + 0.04 + 0.64 + 0.64) / 4)
 
 
 def test_quantiles_get_the_targets_spread():

@@ -170,8 +170,8 @@ def test_error_along_the_program_and_rankings_by_steps():
     targets, values = [], []
     for number, (problem, code, reward, steps) in enumerate(
         [
-            ("p", "a\nb\nc\nd\n", 1.0, (0.5, 0.9, 0.1, 0.9, 0.9, 0.9)),
-            ("p", "e\nf\n", 0.0, (0.5, 0.4, 0.4, 0.2)),
+            ("p", "a\nb\nc\nd\n", 1.0, (0.0, 0.9, 0.1, 0.9, 0.9, 0.9)),
+            ("p", "e\nf\n", 0.0, (0.0, 0.4, 0.4, 0.2)),
             ("q", "a\nb\n", 1.0, (0.5, 0.8, 0.7, 0.6)),
             ("q", "e\nf\n", 0.0, (0.5, 0.9, 0.9, 0.1)),
         ]
