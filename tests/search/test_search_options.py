@@ -10,7 +10,7 @@ from search_worlds import PROBLEM, World, drive, search_world
 from restrl.config import load_recipe
 from restrl.decoding.config import DecodeConfig
 from restrl.errors import ConfigError, EngineError
-from restrl.search import SampleWant, SearchConfig, SearchTree
+from restrl.search import SampleWant, SearchConfig, SearchTree, selection
 from restrl.search.puct import TextLogprob, puct_scores, shares, softmax, unseen_mass
 from restrl.search.selection import wants_width
 from restrl.search.tree import Node
@@ -161,6 +161,44 @@ def test_closing_a_child_below_a_closed_state_changes_nothing_above_it():
     assert (root.kept_visits, root.mean) == (3, pytest.approx(1.25 / 3))
     two.set_pruned(False)
     assert (root.kept_visits, root.total, root.mean) == (4, 1.75, pytest.approx(1.75 / 4))
+
+
+def endless(state, n, seed):
+    """Completions that never run out: a first line of a, b or c at the root, then lines of their own."""
+    lines = ["a", "b", "c"] if not state.code else [f"{seed}{i}" for i in range(n)]
+    return [Completion(f"{line}\n{seed}-{i}x\ny\n", "stop") for i, line in enumerate(lines[:n])]
+
+
+@pytest.mark.parametrize("formula", ["uct", "puct"])
+@pytest.mark.parametrize("widening", ["fixed", "progressive", "adaptive"])
+def test_closed_children_are_never_sampled_however_much_is_explored(formula, widening):
+    asked = []
+
+    def sample(state, n, seed):
+        asked.append(state.code[:2])
+        return endless(state, n, seed)
+
+    config = SearchConfig(
+        budget=60, num_sample=3, num_decision=2, c=50.0, reuse_suffixes=False, selection=formula, widening=widening
+    )
+    values = {"a": 0.9, "b": 0.1, "c": 0.5}
+    drive(SearchTree(State(PROBLEM), config, 0), sample, lambda state: values[state.code[0]])
+    assert set(asked) == {"", "a\n", "c\n"}
+
+
+@pytest.mark.parametrize("formula", ["uct", "puct"])
+def test_what_is_under_way_reaches_the_formula(formula, monkeypatch):
+    real, seen = getattr(selection, f"{formula}_scores"), []
+
+    def spy(values, visits, *rest, in_flight_C, parent_in_flight, **settings):
+        seen.append((sum(in_flight_C), parent_in_flight))
+        return real(values, visits, *rest, in_flight_C=in_flight_C, parent_in_flight=parent_in_flight, **settings)
+
+    monkeypatch.setattr(selection, f"{formula}_scores", spy)
+    config = SearchConfig(budget=60, num_sample=3, reuse_suffixes=False, selection=formula, leaves_in_flight=3)
+    drive(SearchTree(State(PROBLEM), config, 0), endless, lambda _: 0.5)
+    assert all(children <= parent for children, parent in seen)
+    assert {parent for _, parent in seen} == {0, 3, 6} and any(children for children, _ in seen)
 
 
 def test_progressive_widening_by_numbers():
