@@ -67,6 +67,16 @@ class GRPOConfig:
     mask_truncated: bool = setting(
         False, "completions cut off by max_new_tokens carry no loss; they still count in their group's statistics"
     )
+    skip_explore: float = setting(
+        0.0,
+        "an instance whose last z groups had no spread is left out before sampling with probability "
+        "1 - skip_explore^z; 0 = off",
+        low=0.0,
+        high=1.0,
+    )
+    order: str = setting(
+        "shuffled", "instances in shuffled passes, or as given", choices=("shuffled", "given"), owner="rest"
+    )
     temperature: float = setting(0.7, "sampling temperature", above=0.0, paper=0.7, owner="policy")
     top_p: float = setting(1.0, "nucleus mass of sampling", above=0.0, high=1.0, owner="policy")
     max_new_tokens: int = setting(1024, "tokens per completion", low=1, paper=1024, owner="policy")

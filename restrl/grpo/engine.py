@@ -29,7 +29,7 @@ def engine_config(config: GRPOConfig, data: TrainingSet, checkpoints: Path, step
             f"overlong_buffer is {config.overlong_buffer}; it must be at most max_new_tokens = {config.max_new_tokens}"
         )
     if config.generation == "vllm":
-        for name in ("refill_rounds", "mask_truncated"):
+        for name in ("refill_rounds", "mask_truncated", "skip_explore"):
             if getattr(config, name):
                 raise ConfigError(
                     f"{name} is {getattr(config, name)}, which generation 'vllm' does not have; set {name} to "
@@ -45,6 +45,10 @@ def engine_config(config: GRPOConfig, data: TrainingSet, checkpoints: Path, step
     split_step("grpo.prompts_per_step", config.prompts_per_step, 0, "instances")
     step = "grpo.prompts_per_step * num_generations"
     micro, forwards = split_step(step, config.completions_per_step, config.micro_batch, "completions")
+    if config.skip_explore and micro * forwards != config.completions_per_step:
+        raise ConfigError(
+            "skip_explore needs the history of every group in one process; set it to 0, or use one process"
+        )
     return EngineConfig(
         output_dir=str(checkpoints),
         max_steps=steps,

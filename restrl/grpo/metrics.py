@@ -29,6 +29,7 @@ METRICS: dict[str, str] = {
     "useful_group_share": "Share of groups whose verifier rewards differ: their gradient is about correctness. "
     "1 - frac_zero_std - useful_group_share is the share of groups that only teach the format.",
     "refilled_share": "Share of the step's groups that dynamic sampling put in the place of one without spread.",
+    "skipped_share": "Share of the step's slots whose planned instance was left out for its history (skip_explore).",
     "sampled_completions": "Completions sampled and graded for the step, those of replaced groups included.",
     "sampled_tokens": "Tokens generated for the step, those of replaced groups included.",
     "entropy": "Mean entropy of the next token at the sampling temperature, over completion tokens, in nats.",
@@ -75,6 +76,7 @@ class RolloutStats:
         grade_s: Seconds the grader was busy.
         grade_wait_s: Seconds waited for grades after sampling.
         refilled: Groups that dynamic sampling put in the place of a planned one.
+        skipped: Slots whose planned instance was left out before sampling.
         spare_completions: Completions sampled and graded but not trained on.
         spare_tokens: Their generated tokens.
         planned_PG: Verifier rewards of the planned groups; None where they are the trained ones.
@@ -88,6 +90,7 @@ class RolloutStats:
     grade_s: float
     grade_wait_s: float
     refilled: int = 0
+    skipped: int = 0
     spare_completions: int = 0
     spare_tokens: int = 0
     planned_PG: list[list[float]] | None = None
@@ -109,6 +112,7 @@ def rollout_metrics(parts: Sequence[RolloutStats]) -> dict[str, float]:
         "frac_zero_std": float((np.ptp(shaped_PG, axis=1) < 1e-9).mean()),
         "useful_group_share": float((np.ptp(verifier_PG, axis=1) > 1e-9).mean()),
         "refilled_share": sum(part.refilled for part in parts) / len(verifier_PG),
+        "skipped_share": sum(part.skipped for part in parts) / len(verifier_PG),
         "sampled_completions": len(tokens) + sum(part.spare_completions for part in parts),
         "sampled_tokens": sampled_tokens,
         "completion_length": sum(tokens) / len(tokens),

@@ -4,8 +4,6 @@
 being trained, from seeds derived from (seed, step, slot, problem), so a resumed run samples what an uninterrupted one
 would. The step is sampled in parts; while one part is sampled, the one before it is graded in a thread. With dynamic
 sampling, groups without spread are then sampled again for other instances (see `restrl.grpo.refill`).
-
-`VllmScorer` is the counterpart where the engine's vLLM samples: it turns token ids into completions and grades them.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,12 +22,12 @@ from trl.models.utils import unwrap_model_for_generation
 
 from restrl.errors import EngineError
 from restrl.grpo.config import GRPOConfig
-from restrl.grpo.metrics import RolloutStats
+from restrl.grpo.metrics import MetricsLog, RolloutStats, read_metrics
 from restrl.grpo.refill import has_spread, spare_instances, stand_in
 from restrl.grpo.rewards import Score, score
-from restrl.policy.prompting import encode_prompt, eos_id, stop_strings
-from restrl.policy.text import Detokenizer, find_stop
+from restrl.policy.prompting import encode_prompt
 from restrl.policy.transformers_engine import TransformersPolicy
+from restrl.rest.curriculum import Misses
 from restrl.seeds import derive_seed
 from restrl.types import Completion, Grader, Policy, SampleRequest, SamplingParams, State
 
@@ -146,7 +145,15 @@ class EngineRollout:
         self._factory = policy_factory
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grade")
         self._policy: tuple[object, Policy] | None = None
+        self._misses = Misses()
+        self._history: MetricsLog | None = None
         self.last: RolloutStats | None = None
+
+    def remember(self, path: Path, last_step: int) -> None:
+        """Keeps which groups had spread in a file, for skipping; takes up what the first ``last_step`` steps wrote."""
+        self._history = MetricsLog(path, last_step)
+        for record in read_metrics(path):
+            self._misses.note(int(record["instance"]), bool(record["spread"]))
 
     def close(self) -> None:
         """Waits for a batch that is being graded and ends the thread."""
@@ -159,12 +166,15 @@ class EngineRollout:
         seconds = _Seconds()
         with self._sampling(trainer) as policy:
             wanted = [(data.plan[row], data.request(row, config)) for row in rows]
+            skipped = self._skip(rows, wanted) if config.skip_explore else 0
             planned = self._round(wanted, policy, seconds)
             groups, spare = self._refill(rows, planned, policy, seconds) if config.refill_rounds else (planned, [])
+        if self._history is not None:
+            self._note(rows[0] // config.prompts_per_step, [*planned, *groups, *spare])
         scores = [score for group in groups for score in group.scores]
         completions = [completion for group in groups for completion in group.completions]
         self.last = dataclasses.replace(
-            _stats(
+            rollout_stats(
                 scores,
                 completions,
                 config.num_generations,
@@ -173,6 +183,7 @@ class EngineRollout:
                 grade_wait_s=seconds.wait,
             ),
             refilled=sum(group is not before for group, before in zip(groups, planned, strict=True)),
+            skipped=skipped,
             spare_completions=sum(len(group.completions) for group in spare),
             spare_tokens=sum(completion.num_tokens for group in spare for completion in group.completions),
             planned_PG=[group.verifier for group in planned],
@@ -234,6 +245,36 @@ class EngineRollout:
             for (instance, _), completions in zip(wanted, given, strict=True)
         ]
 
+    def _skip(self, rows: Sequence[int], wanted: list[tuple[int, SampleRequest]]) -> int:
+        """Puts other instances in the place of those that probably have no spread; returns how many."""
+        config, data = self._config, self._data
+        step = rows[0] // config.prompts_per_step
+        pool = spare_instances(len(data.states), data.planned(step, config), data.seed, step)
+        skipped = 0
+        for place, row in enumerate(rows):
+            slot = row % config.prompts_per_step
+            turns = range(-(-len(pool) // config.prompts_per_step))
+            others = [stand_in(pool, turn, slot, config.prompts_per_step) for turn in turns]
+            for turn, instance in enumerate([wanted[place][0], *others]):
+                draw = derive_seed(data.seed, "grpo-skip", step, slot, turn)
+                if self._misses.skips(instance, config.skip_explore, draw):
+                    continue
+                if turn:
+                    state = data.states[instance]
+                    seed = derive_seed(data.seed, "grpo-instead", step, slot, state.problem.id)
+                    wanted[place] = (instance, SampleRequest(state, config.num_generations, seed))
+                    skipped += 1
+                break
+        return skipped
+
+    def _note(self, step: int, groups: Sequence[_Group]) -> None:
+        """Remembers which instances gave spread at a step; a group that is listed twice counts once."""
+        assert self._history is not None
+        for group in {id(group): group for group in groups}.values():
+            spread = has_spread(group.verifier)
+            self._misses.note(group.instance, spread)
+            self._history.append({"step": step + 1, "instance": group.instance, "spread": float(spread)})
+
     def _refill(
         self, rows: Sequence[int], planned: Sequence[_Group], policy: Policy, seconds: _Seconds
     ) -> tuple[list[_Group], list[_Group]]:
@@ -277,60 +318,7 @@ def take_rewards(**columns: Any) -> list[float]:
     return list(columns["shaped_reward"])
 
 
-class VllmScorer:
-    """Grades what the engine's vLLM sampled; passed to the training engine as its reward function."""
-
-    __name__ = "vllm_scorer"
-
-    def __init__(self, data: TrainingSet, grader: Grader, config: GRPOConfig) -> None:
-        self._data = data
-        self._grader = grader
-        self._config = config
-        self._detokenizer = Detokenizer(data.tokenizer)
-        self.last: RolloutStats | None = None
-        # Both are set by the trainer, which knows them.
-        self.generate_s = 0.0
-        self.eos_ids: frozenset[int] = frozenset({eos_id(data.tokenizer)})
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-    def __call__(self, *, prompts: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
-        """Returns one shaped reward per completion."""
-        rows = [int(name) for name in prompts]
-        completions = [self.completion(row, ids) for row, ids in zip(rows, completion_ids, strict=True)]
-        begin = time.perf_counter()
-        scores = score([self._data.state(row) for row in rows], completions, self._grader, self._config)
-        seconds = time.perf_counter() - begin
-        self.last = _stats(
-            scores,
-            completions,
-            self._config.num_generations,
-            generate_s=self.generate_s,
-            grade_s=seconds,
-            grade_wait_s=seconds,
-        )
-        return [score.shaped for score in scores]
-
-    def completion(self, row: int, ids: Sequence[int]) -> Completion:
-        """Returns the completion that the token ids spell, cut before its stop string."""
-        tokenizer = self._data.tokenizer
-        state = self._data.state(row)
-        stops = stop_strings(state, tokenizer, self._data.prompt_style)
-        prompt_ids = self._data.prompt_ids(row)
-        text = self._detokenizer.text(prompt_ids, ids)
-        stop = find_stop(state.code, text, stops)
-        ended = stop is not None or (len(ids) > 0 and ids[-1] in self.eos_ids)
-        return Completion(
-            text=text[:stop],
-            finish_reason="stop" if ended else "length",
-            num_tokens=len(ids),
-            prompt_tokens=len(prompt_ids),
-            token_ids=tuple(ids),
-        )
-
-
-def _stats(
+def rollout_stats(
     scores: Sequence[Score],
     completions: Sequence[Completion],
     group: int,
@@ -339,6 +327,7 @@ def _stats(
     grade_s: float,
     grade_wait_s: float,
 ) -> RolloutStats:
+    """Returns the statistics of completions that come in groups of ``group``."""
     starts = range(0, len(scores), group)
     return RolloutStats(
         verifier_PG=[[score.verifier for score in scores[i : i + group]] for i in starts],

@@ -25,16 +25,17 @@ def num_steps(num_instances: int, prompts_per_step: int, epochs: int, max_steps:
     return max_steps or math.ceil(epochs * num_instances / prompts_per_step)
 
 
-def _shuffled_epochs(num_instances: int, seed: int) -> Iterator[int]:
+def _epochs(num_instances: int, seed: int, shuffled: bool) -> Iterator[int]:
     epoch = 0
     while True:
         order = list(range(num_instances))
-        random.Random(derive_seed(seed, "grpo-order", epoch)).shuffle(order)
+        if shuffled:
+            random.Random(derive_seed(seed, "grpo-order", epoch)).shuffle(order)
         yield from order
         epoch += 1
 
 
-def plan_steps(num_instances: int, prompts_per_step: int, steps: int, seed: int) -> list[int]:
+def plan_steps(num_instances: int, prompts_per_step: int, steps: int, seed: int, *, shuffled: bool = True) -> list[int]:
     """Lays out all steps.
 
     Args:
@@ -42,6 +43,7 @@ def plan_steps(num_instances: int, prompts_per_step: int, steps: int, seed: int)
         prompts_per_step: Instances per step.
         steps: Optimizer steps.
         seed: Of the order.
+        shuffled: Every pass in an order of its own; otherwise every pass in the order given.
 
     Returns:
         ``steps * prompts_per_step`` indices of instances: freshly shuffled passes over all instances, one after the
@@ -55,5 +57,5 @@ def plan_steps(num_instances: int, prompts_per_step: int, steps: int, seed: int)
         raise ConfigError(
             "there are 0 training instances; lower rest.sigma_0, or sample more or other problems, and assemble again"
         )
-    stream = _shuffled_epochs(num_instances, seed)
+    stream = _epochs(num_instances, seed, shuffled)
     return [next(stream) for _ in range(steps * prompts_per_step)]

@@ -40,9 +40,10 @@ from restrl.grpo.engine import engine_config
 from restrl.grpo.metrics import MetricsLog, read_metrics, rollout_metrics, step_record
 from restrl.grpo.padding import deal_by_length, pad_back, used_columns
 from restrl.grpo.report import TrainReport, read_report, summarize
-from restrl.grpo.rollout import EngineRollout, PolicyFactory, TrainingSet, VllmScorer, engine_policy, take_rewards
+from restrl.grpo.rollout import EngineRollout, PolicyFactory, TrainingSet, engine_policy, take_rewards
 from restrl.grpo.schedule import num_steps, plan_steps
 from restrl.grpo.session import context_length, global_rng_kept, load_model, lora, quiet, save_model
+from restrl.grpo.vllm_scorer import VllmScorer
 from restrl.policy.model_dir import check_model_dir, load_tokenizer
 from restrl.policy.prompting import encode_prompt
 from restrl.types import Grader, State
@@ -186,7 +187,7 @@ def train_policy(
     tokenizer = load_tokenizer(check_model_dir(model))
     kept = _fitting(states, tokenizer, prompt_style, model, config)
     steps = num_steps(len(kept), config.prompts_per_step, config.epochs, config.max_steps)
-    plan = plan_steps(len(kept), config.prompts_per_step, steps, seed)
+    plan = plan_steps(len(kept), config.prompts_per_step, steps, seed, shuffled=config.order == "shuffled")
     data = TrainingSet(kept, plan, tokenizer, prompt_style, seed)
     with global_rng_kept(), quiet():
         _train(model, data, grader, config, output_dir, steps, on_log, policy_factory)
@@ -219,12 +220,14 @@ def _train(
     resume = latest_complete(checkpoints)
     if resume is not None:
         _log.info("continuing from %s", resume)
+    last_step = checkpoint_step(resume) if resume else 0
     rollout: EngineRollout | VllmScorer
     if config.generation == "vllm":
         rollout = VllmScorer(data, grader, config)
     else:
         rollout = EngineRollout(data, grader, config, policy_factory)
-    last_step = checkpoint_step(resume) if resume else 0
+        if config.skip_explore:
+            rollout.remember(output_dir / "groups.jsonl", last_step)
     log = MetricsLog(output_dir / "metrics.jsonl", last_step) if args.should_save else None
     try:
         trainer = _build_trainer(model_dir, data, config, args, rollout, _StepLog(rollout, log, on_log))

@@ -58,10 +58,13 @@ def _seconds(context: Context, iteration: int, stage: str) -> float:
 def _sampling(context: Context, iteration: int) -> Compute:
     path = context.run.path / f"iteration-{iteration}/samples.jsonl"
     samples = [item for record in read_jsonl(path) for item in record["samples"]] if path.exists() else []
+    # Options of the assembly sample from prefixes.
+    probes = [record for table in sorted(path.parent.glob("probes-*.jsonl")) for record in read_jsonl(table)]
+    completions = len(samples) + sum(len(record["rewards"]) for record in probes)
     return Compute(
-        completions=len(samples),
-        generated_tokens=sum(item["num_tokens"] for item in samples),
-        grader_calls=len(samples),
+        completions=completions,
+        generated_tokens=sum(item["num_tokens"] for item in (*samples, *probes)),
+        grader_calls=completions,
         wall_s=round(_seconds(context, iteration, "sample") + _seconds(context, iteration, "assemble"), 3),
     )
 

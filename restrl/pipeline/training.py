@@ -7,6 +7,7 @@ trained policy is ``iteration-K/policy/model`` whatever the method.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -20,10 +21,13 @@ from restrl.grpo.schedule import num_steps
 from restrl.pipeline.compute import record_compute
 from restrl.pipeline.context import Context
 from restrl.pipeline.offline import choose_examples, train_on_examples
+from restrl.pipeline.prefixes import adapt_prefixes
+from restrl.pipeline.sampling import sample_and_grade
 from restrl.rest.assembly import Instance, RestConfig, Sample, assemble
+from restrl.rest.curriculum import reverse_curriculum
 from restrl.seeds import derive_seed
 from restrl.stages import EvaluateConfig, SampleConfig
-from restrl.types import Completion, Grade, Policy, Problem, SampleRequest, State
+from restrl.types import Completion, Grade, Problem, State
 
 
 def input_policy(context: Context, iteration: int) -> Path:
@@ -31,21 +35,6 @@ def input_policy(context: Context, iteration: int) -> Path:
     if iteration == 1:
         return context.base_policy
     return context.run.need(f"iteration-{iteration - 1}/policy/model", "train-policy")
-
-
-def sample_and_grade(
-    context: Context, policy: Policy, states: Sequence[State], n: int, seeds: Sequence[int]
-) -> list[list[tuple[Completion, Grade]]]:
-    """Samples ``n`` completions from each state and grades ``state + completion``."""
-    requests = [SampleRequest(state, n, seed) for state, seed in zip(states, seeds, strict=True)]
-    completions = policy.sample(requests, context.params)
-    pairs = [
-        (state.problem, state.problem.initial_state + finish(state.code + completion.text))
-        for state, group in zip(states, completions, strict=True)
-        for completion in group
-    ]
-    grades = iter(context.grader.grade(pairs))
-    return [[(completion, next(grades)) for completion in group] for group in completions]
 
 
 def method_name(context: Context) -> str:
@@ -125,13 +114,18 @@ def assemble_instances(context: Context, iteration: int) -> None:
             choose_examples(context, iteration, samples)
             return
         config = context.recipe.section("rest", RestConfig)
-        assembly = assemble(samples, config, derive_seed(context.seed, "assemble", iteration))
-        write_atomic(folder / "instances.jsonl", dump_jsonl([dataclasses.asdict(item) for item in assembly.instances]))
-        write_atomic(folder / "assembly.jsonl", dump_jsonl([dataclasses.asdict(item) for item in assembly.problems]))
-        kept = sum(item.kept for item in assembly.problems)
+        seed = derive_seed(context.seed, "assemble", iteration)
+        assembly = assemble(samples, config, seed)
+        assembled = adapt_prefixes(context, input_policy(context, iteration), iteration, samples, assembly)
+        counts = Counter(item.problem_id for item in assembled)
+        problems = [dataclasses.replace(item, num_instances=counts[item.problem_id]) for item in assembly.problems]
+        if config.curriculum == "reverse":
+            assembled = reverse_curriculum(assembled, seed)
+        write_atomic(folder / "instances.jsonl", dump_jsonl([dataclasses.asdict(item) for item in assembled]))
+        write_atomic(folder / "assembly.jsonl", dump_jsonl([dataclasses.asdict(item) for item in problems]))
+        kept = sum(item.kept for item in problems)
         context.progress.note(
-            f"iteration {iteration}: {kept} of {len(assembly.problems)} problems kept, "
-            f"{len(assembly.instances)} instances"
+            f"iteration {iteration}: {kept} of {len(problems)} problems kept, {len(assembled)} instances"
         )
 
 
@@ -210,7 +204,12 @@ def _train_online(context: Context, iteration: int, name: str) -> None:
     directory = input_policy(context, iteration)
     # What the policy samples with is what it is trained with.
     sampling = dataclasses.asdict(context.policy_config.sampling_params())
-    settings = dataclasses.replace(context.recipe.section("grpo", GRPOConfig), **sampling)
+    reverse = METHODS[method_name(context)].data == "instances" and (
+        context.recipe.section("rest", RestConfig).curriculum == "reverse"
+    )
+    settings = dataclasses.replace(
+        context.recipe.section("grpo", GRPOConfig), order="given" if reverse else "shuffled", **sampling
+    )
     config = for_method(settings, method_name(context))
     done = 0
 

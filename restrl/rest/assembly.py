@@ -41,8 +41,9 @@ class RestConfig:
 
     mode: str = setting(
         "sampled",
-        "basic: problems only (naive GRPO data); sampled: with drawn prefixes (the method); all: with every prefix",
-        choices=("basic", "sampled", "all"),
+        "basic: problems only (naive GRPO data); sampled: with drawn prefixes (the method); all: with every prefix; "
+        "adaptive: with the shortest prefix whose mean reward reaches adaptive_target",
+        choices=("basic", "sampled", "all", "adaptive"),
         paper="sampled",
     )
     sigma_0: float = setting(
@@ -61,6 +62,25 @@ class RestConfig:
     )
     exclude_full: bool = setting(
         True, "never use the whole solution as a prefix; false = the longest prefix is the solution", paper=False
+    )
+    prefix_source: str = setting(
+        "best",
+        "prefixes come from the best sample (the method), or from all finished samples of at least r_0 (as PrefixRL)",
+        choices=("best", "successes"),
+        paper="best",
+    )
+    refilter_samples: int = setting(
+        0,
+        "completions sampled from every prefix, to drop those with a standard deviation below sigma_0; 0 = off",
+        low=0,
+    )
+    adaptive_samples: int = setting(4, "adaptive: completions sampled from every prefix that is tried", low=1)
+    adaptive_target: float = setting(0.5, "adaptive: mean reward at which a prefix is long enough", above=0.0, high=1.0)
+    curriculum: str = setting(
+        "none",
+        "none: shuffled passes; reverse: instances with the fewest actions left come first, whole problems last",
+        choices=("none", "reverse"),
+        paper="none",
     )
 
 
@@ -235,6 +255,34 @@ def best_finished(samples: Sequence[Sample]) -> int | None:
     return max(finished, key=lambda i: (samples[i].reward, -i), default=None)
 
 
+def _success_instances(
+    problem_id: str, samples: Sequence[Sample], config: RestConfig, seed: int, best_actions: int
+) -> list[Instance]:
+    """Prefixes of every valuable sample: a success is drawn uniformly, then a length by `prefix_probabilities`."""
+    weights: dict[Instance, float] = {}
+    good = [sample for sample in samples if sample.finished and sample.reward >= config.r_0 - _ROUNDING]
+    for sample in good:
+        actions = split_actions(finish(sample.code))
+        available = max(len(actions) - 1 if config.exclude_full else len(actions), 0)
+        for j, probability in enumerate(prefix_probabilities(available, config.alpha), start=1):
+            prefix = "".join(actions[:j])
+            # One prefix of several successes is one instance; the first of them names its source.
+            known = next((item for item in weights if item.prefix == prefix), None)
+            instance = known or Instance(problem_id, prefix, j, len(actions), sample.reward)
+            weights[instance] = weights.get(instance, 0.0) + probability / len(good)
+    pool = list(weights)
+    if config.mode == "all":
+        return sorted(pool, key=lambda item: item.num_actions)
+    rng = random.Random(derive_seed(seed, problem_id))
+    drawn: list[Instance] = []
+    for _ in range(num_draws(best_actions, len(pool), config)):
+        choice = rng.choices(pool, weights=[weights[item] for item in pool])[0]
+        drawn.append(choice)
+        if config.distinct_prefixes:
+            pool.remove(choice)
+    return sorted(drawn, key=lambda item: item.num_actions)
+
+
 def _prefix_instances(problem_id: str, sample: Sample, config: RestConfig, seed: int) -> list[Instance]:
     actions = split_actions(finish(sample.code))
     available = len(actions) - 1 if config.exclude_full else len(actions)
@@ -265,7 +313,10 @@ def _assemble_problem(
     instances = [Instance(problem_id, "", 0, 0, None)]
     best = best_finished(samples)
     source = best if best is not None and samples[best].reward >= config.r_0 - _ROUNDING else None
-    if source is not None and config.mode != "basic":
+    if source is not None and config.mode in ("sampled", "all") and config.prefix_source == "successes":
+        length = len(split_actions(finish(samples[source].code)))
+        instances += _success_instances(problem_id, samples, config, seed, length)
+    elif source is not None and config.mode in ("sampled", "all"):
         instances += _prefix_instances(problem_id, samples[source], config, seed)
     stats = ProblemStats(problem_id, len(samples), mean, std, max(rewards), None, source, len(instances))
     return instances, stats
@@ -285,9 +336,13 @@ def assemble(samples: Mapping[str, Sequence[Sample]], config: RestConfig, seed: 
     Raises:
         ConfigError: ``alpha`` or ``mode`` is not allowed.
         ArtifactError: A reward is not a finite number in [0, 1].
+
+    Note:
+        ``adaptive`` gives the problems alone, as ``basic`` does: finding its prefixes takes samples of the policy; see
+        `restrl.rest.adaptive`.
     """
-    if config.mode not in ("basic", "sampled", "all"):
-        raise ConfigError(f"rest mode is {config.mode!r}; allowed: basic, sampled, all")
+    if config.mode not in ("basic", "sampled", "all", "adaptive"):
+        raise ConfigError(f"rest mode is {config.mode!r}; allowed: basic, sampled, all, adaptive")
     instances: list[Instance] = []
     problems: list[ProblemStats] = []
     for problem_id in sorted(samples):

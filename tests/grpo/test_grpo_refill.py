@@ -158,7 +158,55 @@ def test_spread_is_the_verifiers() -> None:
     assert has_spread([0.0, 0.0, 0.1]) and not has_spread([0.3, 0.3, 0.3])
 
 
-def test_resumed_is_uninterrupted_with_refills(model_dir: Path, tmp_path: Path) -> None:
+def skip_bench(model_dir: Path, tmp_path: Path, explore: float) -> Bench:
+    """Two steps of two slots that plan instances 0 (flat) and 1; 2 and 3 are spare."""
+    config = dataclasses.replace(REFILL, prompts_per_step=2, refill_rounds=0, skip_explore=explore, rollout_chunks=1)
+    names = ("flat/0", "spread/1", "spread/2", "flat/3")
+    states = [State(make_problem(name), "    b = 1\n" * index) for index, name in enumerate(names)]
+    return build_bench(model_dir, tmp_path, config, states, CharGrader("a", goal=4), FixedPolicy, plan=[0, 1, 0, 1])
+
+
+def instances_of(bench: Bench, index: int) -> list[int]:
+    output = bench.rollout([str(row) for row in (2 * index, 2 * index + 1) for _ in range(4)], bench.trainer)
+    known = {tuple(bench.data.instance_ids(instance)): instance for instance in range(4)}
+    return [known[tuple(ids)] for ids in output["prompt_ids"][::4]]
+
+
+def test_instances_without_spread_are_skipped_the_next_time(model_dir: Path, tmp_path: Path) -> None:
+    bench = skip_bench(model_dir, tmp_path, 1e-9)
+    bench.rollout.remember(tmp_path / "groups.jsonl", 0)
+    assert instances_of(bench, 0) == [0, 1]
+    assert bench.rollout.last is not None and bench.rollout.last.skipped == 0
+    second = instances_of(bench, 1)
+    assert second[0] in (2, 3) and second[1] == 1 and bench.rollout.last.skipped == 1
+    assert rollout_metrics([bench.rollout.last])["skipped_share"] == 0.5
+    # Another process that takes up after the first step skips the same; what came later is forgotten.
+    again = skip_bench(model_dir, tmp_path, 1e-9)
+    again.rollout.remember(tmp_path / "groups.jsonl", 1)
+    assert instances_of(again, 1) == second
+    fresh = skip_bench(model_dir, tmp_path, 1e-9)
+    fresh.rollout.remember(tmp_path / "groups.jsonl", 0)
+    assert instances_of(fresh, 1) == [0, 1]
+    for made in (bench, again, fresh):
+        made.rollout.close()
+
+
+def test_full_exploration_skips_nothing(model_dir: Path, tmp_path: Path) -> None:
+    bench = skip_bench(model_dir, tmp_path, 1.0)
+    bench.rollout.remember(tmp_path / "groups.jsonl", 0)
+    assert [instances_of(bench, index) for index in (0, 1)] == [[0, 1], [0, 1]]
+    bench.rollout.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"refill_rounds": 2, "loss_type": "dapo", "epsilon_high": 0.28, "overlong_buffer": 4},
+        {"refill_rounds": 1, "skip_explore": 0.01, "order": "given"},
+    ],
+    ids=["dapo", "skip"],
+)
+def test_resumed_is_uninterrupted(model_dir: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     class Stop(Exception):
         pass
 
@@ -168,9 +216,7 @@ def test_resumed_is_uninterrupted_with_refills(model_dir: Path, tmp_path: Path) 
 
     # A hard goal, so that many groups have no spread.
     grader = CharGrader("e", goal=1)
-    config = dataclasses.replace(
-        RESUME, refill_rounds=2, loss_type="dapo", epsilon_high=0.28, overlong_buffer=4, max_steps=4, num_generations=2
-    )
+    config = dataclasses.replace(RESUME, max_steps=5, num_generations=2, **options)
     train_policy(model_dir, make_states(), grader, config, tmp_path / "whole", 3)
     with pytest.raises(Stop):
         train_policy(model_dir, make_states(), grader, config, tmp_path / "cut", 3, "auto", interrupt)
@@ -178,8 +224,10 @@ def test_resumed_is_uninterrupted_with_refills(model_dir: Path, tmp_path: Path) 
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "cut")]
     assert weights[0] == weights[1]
     logs = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
-    assert sum(record["sampled_completions"] for record in logs[0]) > 4 * 4  # there were refills
-    names = ("step", "reward", "refilled_share", "sampled_completions", "sampled_tokens", "grad_norm")
+    assert sum(record["sampled_completions"] for record in logs[0]) > 5 * 4  # there were refills
+    if config.skip_explore:
+        assert sum(record["skipped_share"] for record in logs[0]) > 0
+    names = ("step", "reward", "refilled_share", "skipped_share", "sampled_completions", "sampled_tokens", "grad_norm")
     assert [[r[n] for n in names] for r in logs[0]] == [[r[n] for n in names] for r in logs[1]]
 
 
@@ -188,6 +236,7 @@ def test_resumed_is_uninterrupted_with_refills(model_dir: Path, tmp_path: Path) 
     [
         ({"refill_rounds": 3, "generation": "vllm"}, "refill_rounds is 3"),
         ({"mask_truncated": True, "generation": "vllm"}, "mask_truncated is True"),
+        ({"skip_explore": 0.5, "generation": "vllm"}, r"skip_explore is 0\.5"),
         ({"overlong_buffer": 13}, "overlong_buffer is 13; it must be at most max_new_tokens = 12"),
     ],
 )

@@ -23,8 +23,9 @@ from restrl.errors import ArtifactError, ConfigError, EngineError, GraderError, 
 from restrl.grpo import engine as engine_module
 from restrl.grpo.advantages import clipped_loss, group_advantages
 from restrl.grpo.metrics import METRICS, read_metrics
-from restrl.grpo.rollout import TrainingSet, VllmScorer
+from restrl.grpo.rollout import TrainingSet
 from restrl.grpo.trainer import StateTrainer, train_policy
+from restrl.grpo.vllm_scorer import VllmScorer
 from restrl.policy.prompting import build_prompt, encode_prompt
 from restrl.types import Grade, Problem, State
 

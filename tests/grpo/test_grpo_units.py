@@ -59,6 +59,10 @@ def test_epochs_are_shuffled_differently() -> None:
     assert plan != plan_steps(50, 50, 2, 1)
 
 
+def test_instances_as_given_keep_their_order_in_every_pass() -> None:
+    assert plan_steps(5, 4, 3, 0, shuffled=False) == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
+
+
 def test_no_instances_is_an_error() -> None:
     with pytest.raises(ConfigError, match="0 training instances"):
         plan_steps(0, 4, 1, 0)

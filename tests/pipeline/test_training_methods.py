@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, pstdev
 from typing import Any
 
 import pytest
@@ -34,10 +36,10 @@ SMALL = [
 DAPO_CAP = 1
 
 
-def run(out: Path, method: str) -> dict[str, Any]:
+def run(out: Path, method: str, options: Sequence[str] = ()) -> dict[str, Any]:
     """Samples, assembles and trains; returns the iteration's compute record."""
     recipe = load_recipe(
-        "smoke", [*SMALL, f"train.method={method}", f"grpo.refill_rounds={DAPO_CAP * (method == 'dapo')}"]
+        "smoke", [*SMALL, f"train.method={method}", f"grpo.refill_rounds={DAPO_CAP * (method == 'dapo')}", *options]
     )
     with (
         open_run(out, recipe.to_dict(), recipe.to_toml(), recipe.name) as directory,
@@ -78,6 +80,33 @@ def test_method_trains_and_says_what_it_took(tmp_path: Path, method: str) -> Non
     else:
         assert training.completions == training.grader_calls == 0
         assert (folder / f"{kind.data}.jsonl").exists() and not (folder / "instances.jsonl").exists()
+
+
+def test_options_of_the_assembly(tmp_path: Path) -> None:
+    """Adapted prefixes, re-filtered, in reverse order: the instances follow from what the probes found."""
+    options = ["rest.mode=adaptive", "rest.refilter_samples=3", "rest.curriculum=reverse", "rest.adaptive_target=1.0"]
+    record = run(tmp_path, "rest-grpo", options)
+    folder = tmp_path / "iteration-1"
+    instances = read_jsonl(folder / "instances.jsonl")
+    kept = [item for item in read_jsonl(folder / "assembly.jsonl") if item["reason"] is None]
+    assert sorted(item["problem_id"] for item in instances if not item["prefix"]) == [i["problem_id"] for i in kept]
+    probes = {
+        (row["problem_id"], row["prefix"]): row["rewards"] for row in read_jsonl(folder / "probes-refilter.jsonl")
+    }
+    assert probes and all(len(rewards) == 3 for rewards in probes.values())
+    prefixes = [(item["problem_id"], item["prefix"]) for item in instances if item["prefix"]]
+    assert set(prefixes) == {key for key, rewards in probes.items() if pstdev(rewards) >= 0.05}
+    # At most one prefix a problem, and what was probed before it was too hard.
+    assert len({problem for problem, _ in probes}) == len(probes)
+    lengths = {problem: prefix.count("\n") for problem, prefix in probes}
+    for table in folder.glob("probes-length-*.jsonl"):
+        for row in read_jsonl(table):
+            enough = fmean(row["rewards"]) >= 1.0
+            assert (row["prefix"].count("\n") >= lengths[row["problem_id"]]) == enough
+    order = [item["num_actions"] > 0 for item in instances]
+    assert order == sorted(order, reverse=True)
+    tables = [row for table in folder.glob("probes-*.jsonl") for row in read_jsonl(table)]
+    assert record["sampling"]["completions"] == 6 * 4 + sum(len(row["rewards"]) for row in tables)
 
 
 def test_compute_is_said_in_words_over_all_iterations() -> None:
