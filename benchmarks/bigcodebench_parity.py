@@ -55,7 +55,17 @@ def run_harness(samples: Path, data: Path, split: str, args: argparse.Namespace)
     environment = os.environ | {"BIGCODEBENCH_OVERRIDE_PATH": str(data), "HOME": str(home), "TMPDIR": str(home)}
     environment |= {"MPLBACKEND": "Agg", "TOKENIZERS_PARALLELISM": "false", "PYTHONDONTWRITEBYTECODE": "1"}
     command = [*shlex.split(args.wrap), args.python, "-m", "bigcodebench.evaluate", "--execution", "local"]
-    command += ["--split", split, "--subset", "hard", "--samples", str(samples), "--no_gt", "--pass_k", "1"]
+    command += [
+        "--split",
+        split,
+        "--subset",
+        "hard",
+        "--samples",
+        str(samples),
+        "--no_gt",
+        "--pass_k",
+        "1,2",
+    ]  # a single number is an int to it, and fails
     command += ["--parallel", str(args.parallel), "--save_pass_rate", "False"]
     done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
     if not result.exists():
