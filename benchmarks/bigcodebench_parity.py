@@ -65,7 +65,7 @@ def run_harness(samples: Path, data: Path, split: str, args: argparse.Namespace)
         "--no_gt",
         "--pass_k",
         "1,2",
-    ]  # a single number is an int to it, and fails
+    ]
     command += ["--parallel", str(args.parallel), "--save_pass_rate", "False"]
     done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
     if not result.exists():
