@@ -46,6 +46,8 @@ class FakeValues:
 @pytest.fixture
 def solve(tmp_path, monkeypatch, capsys):
     """Runs the command with a scripted policy; returns the exit code, standard output and standard error."""
+    # A process that a shell started in the background ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr("restrl.value.load.open_value_model", FakeValues)
     monkeypatch.setattr("restrl.policy.model_dir.check_model_dir", lambda path: None)
     script = tmp_path / "script.json"
@@ -57,7 +59,8 @@ def solve(tmp_path, monkeypatch, capsys):
         code = main([*argv, "--decoder", decoder, "--budget", str(budget), *flags])
         return code, *capsys.readouterr()
 
-    return run
+    yield run
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_search_is_the_same_as_text_page_file_and_data(solve, tmp_path, capsys):
