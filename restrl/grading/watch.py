@@ -80,6 +80,22 @@ def _runqueue_s(pid: int) -> float:
         return 0.0
 
 
+def _sleeps(pid: int) -> bool:
+    """Whether no thread of a process runs, or waits for a processor or for memory.
+
+    The time in `_runqueue_s` grows only when a wait ends, so a wait that goes on is to be seen here.
+    """
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                state = Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()[0]
+                if state in ("R", "D"):
+                    return False
+    except OSError:
+        pass
+    return True
+
+
 class Watch:
     """Watches one run: frames, CPU time per case, wall time per case, the end.
 
@@ -222,10 +238,14 @@ class Watch:
             self._kill("timeout")
         elif elapsed >= self.limits.wall_s:
             # Time spent waiting for a processor is the machine's fault, not the program's.
-            if elapsed - self._waited_s() >= self.limits.wall_s:
+            if self._is_idle() and elapsed - self._waited_s() >= self.limits.wall_s:
                 self._kill("timeout")
             elif elapsed >= self.limits.wall_s * _MAX_STRETCH:
                 raise Fault("the machine is too loaded to run the program")
+
+    def _is_idle(self) -> bool:
+        """Whether the program itself chose to wait; until the zygote has named it, it is the zygote that waits."""
+        return sys.platform != "linux" or (self.pid is not None and _sleeps(self.pid))
 
     def _waited_s(self) -> float:
         return _runqueue_s(self.pid) if self.pid is not None else 0.0

@@ -60,6 +60,12 @@ def stray_processes(allowed: set[int], patience_s: float = 5.0) -> set[int]:
     return set()
 
 
+def _is_of_another_grader(name: str) -> bool:
+    """Whether a folder is of a lab zygote whose grader lives in another process, as tests that run beside this one."""
+    match = re.fullmatch(r"restrl-lab-(\d+)-\w+", name)
+    return match is not None and int(match[1]) != os.getpid() and bool(_status(match[1]))
+
+
 def stray_files() -> list[str]:
     """Files with the hostile programs' name, and in the world's folders files of users that a jail makes up."""
     found = []
@@ -73,7 +79,7 @@ def stray_files() -> list[str]:
                 uid = entry.stat(follow_symlinks=False).st_uid
             except OSError:
                 continue
-            if NAME in entry.name or uid >= 3_000_000_000:
+            if NAME in entry.name or (uid >= 3_000_000_000 and not _is_of_another_grader(entry.name)):
                 found.append(entry.path)
     return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
-import importlib.util
 import os
 import random
 import signal
@@ -14,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import call_problems as problems
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,18 +23,8 @@ from restrl.grading import LAYERS, GradingConfig, SandboxGrader, shaped_reward
 from restrl.grading.layers import probe_layers
 from restrl.types import Case, Limits, Problem, Tests
 
-_spec = importlib.util.spec_from_file_location("grading_problems", Path(__file__).parent / "conftest.py")
-problems = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(problems)
-
 GOOD = "def f(x): return x * x + 7\n"
 PROBLEM = problems.call_problem()
-
-
-def burning(seconds: float) -> str:
-    """A correct program that uses this much CPU time per call."""
-    loop = f"end = time.process_time() + {seconds}\n while time.process_time() < end: pass"
-    return f"import time\ndef f(x):\n {loop}\n return x * x + 7"
 
 
 def verdicts(grade):
@@ -60,33 +50,9 @@ def test_all_or_nothing(grader):
     ]
 
 
-def test_results_before_and_after_a_hang_survive():
-    problem = problems.call_problem(cpu_s=0.2)
-    program = "def f(x):\n while x == 2: pass\n return x * x + 7"
-    with SandboxGrader(GradingConfig(workers=1)) as grader:
-        assert verdicts(grader.grade([(problem, program)])[0]) == ["pass", "pass", "timeout", "pass", "pass", "pass"]
-
-
-def test_after_two_timeouts_the_rest_count_as_timeouts():
-    problem = problems.call_problem(cpu_s=0.2)
-    with SandboxGrader(GradingConfig(workers=1)) as grader:
-        started = time.monotonic()
-        grade = grader.grade([(problem, "def f(x):\n while x > 1: pass\n return x * x + 7")])[0]
-        assert verdicts(grade) == ["pass", "pass", *["timeout"] * 4]
-        assert 0.35 < grade.cpu_s < 1.0
-        assert time.monotonic() - started < 20
-
-
 def test_results_before_and_after_a_crash_survive(grader):
     program = "import ctypes\ndef f(x):\n if x in (1, 4): ctypes.string_at(0)\n return x * x + 7"
     assert verdicts(grader.grade([(PROBLEM, program)])[0]) == ["pass", "error", "pass", "pass", "error", "pass"]
-
-
-def test_the_cpu_limit_is_per_test_not_per_program(grader):
-    problem = problems.call_problem(cpu_s=0.6)
-    burn = burning(0.2)
-    grade = grader.grade([(problem, burn)])[0]
-    assert grade.reward == 1.0 and grade.cpu_s > 1.1
 
 
 def test_arguments_are_fresh_for_every_case_and_never_come_back(grader):
@@ -194,7 +160,7 @@ def _share(grader):
 
 
 def test_a_dead_zygote_is_replaced_and_its_work_redone():
-    slow = burning(0.15)
+    slow = problems.burning(0.15)
     with SandboxGrader(GradingConfig(workers=1, cache=False)) as grader:
         grader.grade([(PROBLEM, GOOD)])
         before = grader.zygotes
@@ -408,69 +374,7 @@ def test_problems_that_cannot_be_graded_are_refused(grader, problem):
         grader.grade([(problem, GOOD)])
 
 
-def test_a_closed_grader_says_so():
-    grader = SandboxGrader(GradingConfig(workers=1))
-    grader.grade([(PROBLEM, GOOD)])
-    grader.close()
-    grader.close()
-    with pytest.raises(GraderError, match="closed"):
-        grader.grade([(PROBLEM, GOOD)])
-
-
 def test_the_shaped_reward():
     assert shaped_reward(0.5, ended_with_stop=True, trailing_chars=0) == 0.501
     assert shaped_reward(1.0, ended_with_stop=False, trailing_chars=100) == pytest.approx(0.9999)
     assert shaped_reward(0.0, ended_with_stop=True, trailing_chars=2000) == pytest.approx(-0.001)
-
-
-def test_closing_stops_work_in_progress_at_once():
-    problem = problems.call_problem(cpu_s=60.0)
-    grader = SandboxGrader(GradingConfig(workers=1))
-    failures = []
-
-    def wait():
-        try:
-            grader.grade([(problem, "def f(x):\n while True: pass"), (problem, GOOD)])
-        except GraderError as error:
-            failures.append(str(error))
-
-    before = descendants()
-    grader.start()
-    waiting = threading.Thread(target=wait)
-    waiting.start()
-    time.sleep(0.3)
-    started = time.monotonic()
-    grader.close()
-    waiting.join()
-    assert time.monotonic() - started < 30
-    assert failures and "closed" in failures[0]
-    assert descendants() == before
-
-
-def test_trickling_bytes_does_not_stop_the_clock(grader):
-    problem = problems.call_problem(cpu_s=0.3)
-    header = "struct.pack('<IcId', 1 << 20, b'V', 0, 0.0)"
-    program = f"""
-import os, struct, time
-def f(x):
-    fds = [fd for fd in range(3, 64) if fd != 0]
-    for fd in fds:
-        try: os.write(fd, {header})
-        except OSError: pass
-    while True:
-        for fd in fds:
-            try: os.write(fd, b'x')
-            except OSError: pass
-        time.sleep(0.005)
-"""
-    started = time.monotonic()
-    assert grader.grade([(problem, program)])[0].reward == 0.0
-    assert time.monotonic() - started < 30
-
-
-def test_a_parent_that_looks_late_still_sees_the_timeout(monkeypatch, grader):
-    from restrl.grading import watch
-
-    monkeypatch.setattr(watch, "cpu_clock", lambda pid: 0.0)
-    problem = problems.call_problem(args=range(2), cpu_s=0.1)
-    assert verdicts(grader.grade([(problem, burning(0.15))])[0]) == ["timeout"] * 2

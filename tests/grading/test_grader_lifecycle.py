@@ -222,3 +222,36 @@ def test_closing_from_another_thread_ends_waiting_callers():
         thread.join(30)
         assert not thread.is_alive()
     assert len(failures) == 2 and all("closed" in failure for failure in failures)
+
+
+def test_a_closed_grader_says_so():
+    grader = SandboxGrader(GradingConfig(workers=1))
+    grader.grade([(CALL, "def f(x): return x * x + 7")])
+    grader.close()
+    grader.close()
+    with pytest.raises(GraderError, match="closed"):
+        grader.grade([(CALL, "def f(x): return x * x + 7")])
+
+
+def test_closing_stops_work_in_progress_at_once():
+    problem = tasks(60.0, 1 << 30)["call"]
+    grader = SandboxGrader(GradingConfig(workers=1))
+    failures = []
+
+    def wait():
+        try:
+            grader.grade([(problem, "def f(x):\n while True: pass"), (problem, "def f(x): return x * x + 7")])
+        except GraderError as error:
+            failures.append(str(error))
+
+    before = descendants()
+    grader.start()
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    time.sleep(0.3)
+    started = time.monotonic()
+    grader.close()
+    waiting.join()
+    assert time.monotonic() - started < 30
+    assert failures and "closed" in failures[0]
+    assert descendants() == before
