@@ -138,9 +138,6 @@ class Asking(ABC):
         self._next_id += 1
         return self._next_id - 1
 
-    def _want_value(self, state: State) -> int:
-        return self._want_score(state, ValueWant)
-
     def _want_score(self, state: State, kind: type[ValueWant] | type[RewardWant]) -> int:
         self._queue.append(kind(self._next_id, state))
         self._next_id += 1

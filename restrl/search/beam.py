@@ -23,8 +23,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from restrl.errors import ConfigError
-from restrl.search.asking import Asking
-from restrl.search.tree import Draw, Node, StateKey, TreeStatistics, next_step
+from restrl.search.drawing import Drawing
+from restrl.search.tree import Draw, Node, StateKey, next_step
+from restrl.search.wants import ValueWant
 from restrl.seeds import derive_seed
 from restrl.types import State
 
@@ -75,7 +76,7 @@ class _Expansion:
     movers: list[Draw] = field(default_factory=list)
 
 
-class BeamSearch(Asking):
+class BeamSearch(Drawing):
     """One problem's beam search.
 
     Attributes:
@@ -97,47 +98,19 @@ class BeamSearch(Asking):
         Raises:
             ValueError: The root is terminal.
         """
-        super().__init__()
-        if root.terminal:
-            raise ValueError("the root of a search is terminal; nothing can be sampled from it")
+        super().__init__(root, seed)
         self.config = config
-        self.seed = seed
-        self.root = Node(root, None, 0)
-        self.nodes = [self.root]
-        self.draws: list[Draw] = []
         roots = [self.root]
         if config.groups > 1:
             roots = [Node(root, self.root, number + 1) for number in range(config.groups)]
-            self.nodes += roots
+            self._nodes += roots
         self._groups = [_Group(number, [[node]]) for number, node in enumerate(roots)]
-        self._scores: dict[StateKey, float] = {}
-        self._score_wants: dict[int, StateKey] = {}
         self._round: list[_Expansion] = []
         self._sampled = True
-        self._requests = self._prompt_tokens = self._reused_prompt_tokens = 0
-        self._cost = 0.0
-        self._repeated = self._reused = self._re_expansions = 0
         self._advance()
 
-    def statistics(self) -> TreeStatistics:
-        """Returns what the search has done so far; changes nothing."""
-        return TreeStatistics(
-            completions=len(self.draws),
-            unique_completions=len({(draw.program, draw.finished) for draw in self.draws}),
-            cut_off=sum(not draw.finished for draw in self.draws),
-            requests=self._requests,
-            generated_tokens=sum(draw.num_tokens for draw in self.draws),
-            prompt_tokens=self._prompt_tokens,
-            reused_prompt_tokens=self._reused_prompt_tokens,
-            cost=self._cost,
-            scored_states=len(self._scores),
-            repeated_scores=self._repeated,
-            reused_suffixes=self._reused,
-            re_expansions=self._re_expansions,
-            nodes=len(self.nodes),
-            terminal_nodes=sum(node.state.terminal for node in self.nodes),
-            depth=max(len(group.levels) for group in self._groups) - 1,
-        )
+    def _depth(self) -> int:
+        return max(len(group.levels) for group in self._groups) - 1
 
     @property
     def num_counted(self) -> int:
@@ -191,14 +164,11 @@ class BeamSearch(Asking):
 
     def _expand(self, group: _Group, node: Node, left: int) -> None:
         n = min(max(0, self.config.num_sample - len(node.stubs)), left)
-        expansion = _Expansion(group, node, n, None, node.stubs)
+        seed = derive_seed(self.seed, "beam", group.number, node.state.problem.id, node.state.code, node.draws)
+        expansion = _Expansion(group, node, n, self._request(node, n, seed), node.stubs)
         self._reused += len(node.stubs)
         node.stubs = []
         self._re_expansions += bool(node.children)
-        if n:
-            seed = derive_seed(self.seed, "beam", group.number, node.state.problem.id, node.state.code, node.draws)
-            expansion.want_id = self._want_samples(node.state, n, seed)
-            self._requests += 1
         node.draws += n
         node.expanded = True
         group.planned += n
@@ -209,45 +179,21 @@ class BeamSearch(Asking):
         for expansion in self._round:
             if expansion.want_id is None:
                 continue
-            node = expansion.node
             for completion in self._samples.pop(expansion.want_id):
-                draw = Draw(
-                    index=len(self.draws),
-                    start=len(node.state.code),
-                    code=node.state.code + completion.text,
-                    finished=completion.finish_reason == "stop",
-                    num_tokens=completion.num_tokens,
-                    tip=node,
-                )
-                self.draws.append(draw)
-                expansion.movers.append(draw)
-                self._reused_prompt_tokens += completion.reused_prompt_tokens
-                self._prompt_tokens += completion.prompt_tokens - completion.reused_prompt_tokens
-                self._cost += completion.cost
+                expansion.movers.append(self._record(expansion.node, completion))
 
     def _want_scores(self) -> None:
         """Wants the values of the new programs, and of the new states unless the search is over."""
-        wanted = set(self._scores)
+        keys: list[StateKey] = []
         is_last = self._planned == self.config.budget
         for expansion in self._round:
-            keys: list[StateKey] = []
             for draw in expansion.movers:
                 step = next_step(draw.tip.state.code, draw.code, draw.finished)
                 if step is not None and not step[1] and not is_last:
                     keys.append(step)
                 if draw.finished and draw.score is None:
                     keys.append((draw.program, True))
-            for key in keys:
-                if key in wanted:
-                    self._repeated += 1
-                    continue
-                wanted.add(key)
-                self._score_wants[self._want_value(State(self.root.state.problem, *key))] = key
-
-    def _take_scores(self) -> None:
-        for want_id, key in self._score_wants.items():
-            self._scores[key] = self._values.pop(want_id)
-        self._score_wants.clear()
+        self._want_missing(keys, ValueWant)
 
     def _grow(self) -> None:
         """Counts the round's completions and lets each pass on to the child that its next line makes."""
@@ -267,9 +213,9 @@ class BeamSearch(Asking):
             return
         child = node.children.get(key)
         if child is None:
-            child = Node(State(node.state.problem, *key), node, len(self.nodes))
+            child = Node(State(node.state.problem, *key), node, len(self._nodes))
             child.scored_value = self._scores.get(key)
-            self.nodes.append(child)
+            self._nodes.append(child)
             node.children[key] = child
             depth = sum(1 for _ in child.lineage()) - (2 if self.config.groups > 1 else 1)
             if depth == len(group.levels):

@@ -27,16 +27,15 @@ Deviations from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from restrl.errors import EngineError
-from restrl.search.asking import Asking
 from restrl.search.config import SearchConfig
+from restrl.search.drawing import Drawing
 from restrl.search.paper import back_up_as_published, repeat_finished
 from restrl.search.puct import TextLogprob
 from restrl.search.selection import select_again, select_leaf
-from restrl.search.tree import Draw, Node, StateKey, TreeStatistics, next_step
+from restrl.search.tree import Draw, Node, StateKey, next_step
 from restrl.search.wants import RewardWant, ValueWant
 from restrl.seeds import derive_seed
 from restrl.types import Completion, State
@@ -53,7 +52,7 @@ class _Expansion:
     movers: list[Draw] = field(default_factory=list)
 
 
-class SearchTree(Asking):
+class SearchTree(Drawing):
     """One problem's search.
 
     Attributes:
@@ -74,53 +73,17 @@ class SearchTree(Asking):
         Raises:
             ValueError: The root is terminal.
         """
-        if root.terminal:
-            raise ValueError("the root of a search is terminal; nothing can be sampled from it")
-        super().__init__()
+        super().__init__(root, seed)
         self.config = config
-        self.root = Node(root, None, 0)
-        self.draws: list[Draw] = []
-        self.seed = seed
-        self._nodes = [self.root]
-        self._scores: dict[StateKey, float] = {}
         self._round: list[_Expansion] = []
         self._sampled = True
         self._planned = self._counted = 0
-        self._score_keys: dict[int, StateKey] = {}
-        self._requests = self._prompt_tokens = self._reused_prompt_tokens = 0
-        self._cost = 0.0
-        self._repeated = self._reused = self._re_expansions = self._num_scored = 0
         self._advance()
 
     @property
     def num_counted(self) -> int:
         """Completions that are backed up; those of the round under way come at its end."""
         return self._counted
-
-    @property
-    def nodes(self) -> Sequence[Node]:
-        """All nodes in the order of creation, the root first."""
-        return self._nodes
-
-    def statistics(self) -> TreeStatistics:
-        """Returns what the search has done so far; changes nothing."""
-        return TreeStatistics(
-            completions=len(self.draws),
-            unique_completions=len({(draw.program, draw.finished) for draw in self.draws}),
-            cut_off=sum(not draw.finished for draw in self.draws),
-            requests=self._requests,
-            generated_tokens=sum(draw.num_tokens for draw in self.draws),
-            prompt_tokens=self._prompt_tokens,
-            reused_prompt_tokens=self._reused_prompt_tokens,
-            cost=self._cost,
-            scored_states=self._num_scored,
-            repeated_scores=self._repeated,
-            reused_suffixes=self._reused,
-            re_expansions=self._re_expansions,
-            nodes=len(self._nodes),
-            terminal_nodes=sum(node.state.terminal for node in self._nodes),
-            depth=max(node.depth for node in self._nodes),
-        )
 
     def _advance(self) -> None:
         """Goes on until something has to be asked, or the search is done."""
@@ -163,12 +126,8 @@ class SearchTree(Asking):
             for ancestor in node.lineage():
                 ancestor.in_flight += n
             self._planned += n
-            expansion = _Expansion(node, n, None)
-            if n:
-                seed = derive_seed(self.seed, "search", node.state.problem.id, node.state.code, node.draws)
-                expansion.want_id = self._want_samples(node.state, n, seed)
-                self._requests += 1
-            self._round.append(expansion)
+            seed = derive_seed(self.seed, "search", node.state.problem.id, node.state.code, node.draws)
+            self._round.append(_Expansion(node, n, self._request(node, n, seed)))
 
     def _choose(self) -> Node | None:
         """Returns the next leaf to expand, if there is one."""
@@ -185,23 +144,8 @@ class SearchTree(Asking):
         for expansion in self._round:
             if expansion.want_id is None:
                 continue
-            completions = self._samples.pop(expansion.want_id)
-            node = expansion.node
-            self._reused_prompt_tokens += sum(completion.reused_prompt_tokens for completion in completions)
-            self._prompt_tokens += sum(c.prompt_tokens - c.reused_prompt_tokens for c in completions)
-            self._cost += sum(completion.cost for completion in completions)
-            for completion in completions:
-                draw = Draw(
-                    index=len(self.draws),
-                    start=len(node.state.code),
-                    code=node.state.code + completion.text,
-                    finished=completion.finish_reason == "stop",
-                    num_tokens=completion.num_tokens,
-                    tip=node,
-                    likelihood=self._likelihood(completion),
-                )
-                self.draws.append(draw)
-                expansion.draws.append(draw)
+            for completion in self._samples.pop(expansion.want_id):
+                expansion.draws.append(self._record(expansion.node, completion, self._likelihood(completion)))
 
     def _likelihood(self, completion: Completion) -> TextLogprob | None:
         """Returns what the prior needs of a completion.
@@ -221,9 +165,8 @@ class SearchTree(Asking):
 
     def _want_scores(self) -> None:
         """Wants a score for every state of the round that has none yet."""
-        wanted = set(self._scores)
+        keys: list[StateKey] = []
         for expansion in self._round:
-            keys: list[StateKey] = []
             # Frozen here: another expansion of the round may leave more stubs at this node, which have no score yet.
             expansion.movers = [*expansion.node.stubs, *expansion.draws]
             self._reused += len(expansion.node.stubs)
@@ -232,19 +175,7 @@ class SearchTree(Asking):
                 steps = [next_step(draw.tip.state.code, draw.code, draw.finished) for draw in expansion.movers]
                 keys += [step for step in steps if step is not None]
             keys += [(draw.program, True) for draw in expansion.draws if draw.finished]
-            for key in keys:
-                if key in wanted:
-                    self._repeated += 1
-                    continue
-                wanted.add(key)
-                kind = RewardWant if self.config.source == "rewards" else ValueWant
-                self._score_keys[self._want_score(State(self.root.state.problem, *key), kind)] = key
-
-    def _take_scores(self) -> None:
-        for want_id, key in self._score_keys.items():
-            self._scores[key] = self._values.pop(want_id)
-        self._num_scored += len(self._score_keys)
-        self._score_keys.clear()
+        self._want_missing(keys, RewardWant if self.config.source == "rewards" else ValueWant)
 
     def _back_up(self) -> None:
         """Counts the round's completions, makes the children, and releases the leaves."""
