@@ -211,13 +211,15 @@ def open_run(path: Path, recipe: Mapping[str, Any], recipe_toml: str, name: str)
             manifest = {
                 "format": FORMAT,
                 "name": name,
-                "recipe": json.loads(json.dumps(recipe)),
+                "recipe": {},
                 "versions": package_versions(),
                 "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
                 "stages": {},
             }
         elif manifest["versions"] != package_versions():
             logger.warning("%s was begun with other package versions; results may differ from one run in one go", path)
+        # Settings that are newer than the manifest are written down at the values that they have had from the start.
+        manifest["recipe"] = json.loads(json.dumps(recipe))
         run = RunDirectory(path, manifest)
         run.save()
         write_atomic(path / "recipe.toml", recipe_toml)

@@ -35,6 +35,8 @@ SECTIONS: dict[str, str] = {
     "evaluate": "restrl.stages:EvaluateConfig",
     "grading": "restrl.grading.config:GradingConfig",
 }
+# Sections of manifests that no recipe has.
+_OTHER_SECTIONS: dict[str, str] = {"suite": "restrl.evaluation.config:SuiteConfig"}
 
 T = TypeVar("T")
 
@@ -80,7 +82,7 @@ def tables_to_toml(title: str, tables: Mapping[str, Mapping[str, Any]]) -> str:
 
 def section_class(name: str) -> type[Any]:
     """Returns the dataclass that owns a section."""
-    module, _, attribute = SECTIONS[name].partition(":")
+    module, _, attribute = (SECTIONS | _OTHER_SECTIONS)[name].partition(":")
     cls: type[Any] = getattr(importlib.import_module(module), attribute)
     return cls
 
@@ -162,14 +164,29 @@ def parse_override(flag: str) -> tuple[str, str, Any]:
 
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Returns ``(section.key, old value, new value)`` for every setting that differs."""
+    """Returns ``(section.key, old value, new value)`` for every setting that differs.
+
+    A setting that ``old`` does not have, because it was written before the setting existed, had its default then.
+    """
     changes = []
     for section in sorted(old.keys() | new.keys()):
-        before, after = old.get(section, {}), new.get(section, {})
-        for key in sorted(before.keys() | after.keys()):
+        after = new.get(section, {})
+        before = {**section_defaults(section), **old.get(section, {})}
+        for key in sorted(old.get(section, {}).keys() | after.keys()):
             if before.get(key) != after.get(key):
                 changes.append((f"{section}.{key}", before.get(key), after.get(key)))
     return changes
+
+
+def section_defaults(section: str) -> dict[str, Any]:
+    """Returns the default of every setting of a section, as plain data; nothing for a section that is unknown."""
+    if section not in SECTIONS and section not in _OTHER_SECTIONS:
+        return {}
+    return {
+        field.name: _plain(field.default)
+        for field in _own_fields(section_class(section))
+        if field.default is not dataclasses.MISSING
+    }
 
 
 def recipe_names() -> list[str]:

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from restrl.artifacts import open_run, read_jsonl, write_atomic
+from restrl.config import load_recipe
 from restrl.errors import ArtifactError
 
 RECIPE = {"run": {"seed": 0}}
@@ -39,6 +40,25 @@ def test_another_recipe_on_an_old_directory_names_the_key(tmp_path) -> None:
     ):
         pass
     assert (tmp_path / "run" / "manifest.json").read_bytes() == before
+
+
+def test_a_run_from_before_a_setting_existed_goes_on_and_writes_it_down(tmp_path) -> None:
+    recipe = load_recipe("smoke").to_dict()
+    with opened(tmp_path / "run", recipe):
+        pass
+    path = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["recipe"]["evaluate"]["save_trees"], manifest["recipe"]["offline"]
+    path.write_text(json.dumps(manifest))
+    changed = {**recipe, "evaluate": {**recipe["evaluate"], "save_trees": False}}
+    with (
+        pytest.raises(ArtifactError, match=r"evaluate\.save_trees: True there, False here"),
+        opened(tmp_path / "run", changed),
+    ):
+        pass
+    with opened(tmp_path / "run", recipe):
+        pass
+    assert json.loads(path.read_text())["recipe"] == recipe
 
 
 def test_a_foreign_directory_is_not_touched(tmp_path) -> None:

@@ -12,6 +12,7 @@ from restrl.config import (
     recipe_from_dict,
     recipe_names,
     section_class,
+    section_defaults,
 )
 from restrl.errors import ConfigError
 
@@ -93,6 +94,27 @@ def test_changed_keys_names_every_difference() -> None:
     new = {"run": {"seed": 1, "chunk_size": 64}, "rest": {"alpha": 0.95}}
     assert changed_keys(old, new) == [("run.seed", 0, 1)]
     assert changed_keys(old, old) == []
+
+
+def test_a_setting_that_did_not_exist_yet_is_unchanged_at_its_default_only() -> None:
+    new = load_recipe("starter", ["decode.window=3"]).to_dict()
+    old = {section: dict(values) for section, values in new.items() if section != "offline"}
+    del old["evaluate"]["save_trees"], old["decode"]["window"]
+    assert changed_keys(old, new) == [("decode.window", section_defaults("decode")["window"], 3)]
+    new["offline"]["beta"] = 0.7
+    assert [key for key, _, _ in changed_keys(old, new)] == ["decode.window", "offline.beta"]
+
+
+def test_a_setting_that_no_longer_exists_is_a_change() -> None:
+    old = {"run": {"seed": 0, "gone": 1}}
+    assert changed_keys(old, {"run": {"seed": 0}}) == [("run.gone", 1, None)]
+
+
+def test_defaults_are_known_for_every_section_of_any_manifest() -> None:
+    assert section_defaults("suite")["problems"] == [] and section_defaults("suite")["samples"] == 1
+    assert section_defaults("nothing") == {}
+    for section, values in recipe_from_dict({}, name="d", where="d").to_dict().items():
+        assert section_defaults(section) == values
 
 
 def test_what_the_policy_section_owns_is_refused_elsewhere() -> None:

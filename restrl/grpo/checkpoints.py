@@ -81,6 +81,8 @@ def check_identity(
 ) -> None:
     """Writes down what is trained, or checks it against what an earlier call wrote.
 
+    A setting that the earlier call did not have yet had its default then.
+
     Raises:
         ArtifactError: The directory belongs to another training run; the message names what differs.
     """
@@ -94,8 +96,9 @@ def check_identity(
     if not path.exists():
         write_json(path, identity)
         return
-    old = json.loads(path.read_text(encoding="utf-8"))
-    for key in sorted({*identity, *old}):
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    old = {**defaults, **json.loads(path.read_text(encoding="utf-8"))}
+    for key in sorted({*identity, *old} - set(_FREE)):
         if identity.get(key) != old.get(key):
             raise ArtifactError(
                 f"{output_dir} holds a training run with {key} = {old.get(key)!r}, not {identity.get(key)!r}; "

@@ -202,6 +202,19 @@ def test_another_run_in_the_directory_is_an_error(tmp_path: Path) -> None:
         check_identity(tmp_path, states[:1], config, 0, "auto")
 
 
+def test_a_run_from_before_a_setting_existed_goes_on_where_the_setting_has_its_default(tmp_path: Path) -> None:
+    states, path = [State(make_problem("a"))], tmp_path / "identity.json"
+    check_identity(tmp_path, states, GRPOConfig(), 0, "auto")
+    identity = json.loads(path.read_text())
+    del identity["skip_explore"], identity["loss_type"]
+    path.write_text(json.dumps({**identity, "micro_batch": 3}))
+    check_identity(tmp_path, states, GRPOConfig(), 0, "auto")
+    with pytest.raises(ArtifactError, match=r"skip_explore = 0\.0, not 0\.5"):
+        check_identity(tmp_path, states, GRPOConfig(skip_explore=0.5), 0, "auto")
+    with pytest.raises(ArtifactError, match=r"loss_type = 'grpo', not 'dapo'"):
+        check_identity(tmp_path, states, GRPOConfig(loss_type="dapo"), 0, "auto")
+
+
 class TableGrader:
     """Grades by table; counts its calls."""
 
