@@ -156,6 +156,33 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def load_weights(architecture: Any, path: Path, device: str, dtype: str) -> tuple[Any, list[str]]:
+    """Loads a model from a directory, never from the network, ready to be evaluated on a device.
+
+    Args:
+        architecture: The class that loads, for example `transformers.AutoModelForCausalLM`.
+        path: A directory that `check_model_dir` has passed.
+        device: What `choose_device` returned.
+        dtype: A name for `choose_dtype`.
+
+    Returns:
+        The model, and the names of the weights that the directory lacks, sorted; they are random numbers now.
+
+    Raises:
+        ModelError: The model cannot be loaded.
+    """
+    precision = choose_dtype(dtype, device)
+    try:
+        with quiet():
+            model, info = architecture.from_pretrained(
+                str(path), dtype=precision, local_files_only=True, output_loading_info=True
+            )
+    except Exception as error:
+        # Whatever its libraries raise: the user needs the path and one line.
+        raise load_error(path, error) from error
+    return model.to(device).eval(), sorted(info["missing_keys"])
+
+
 def load_error(path: Path, error: Exception) -> ModelError:
     """Returns the `ModelError` for a model whose weights could not be loaded."""
     return ModelError(

@@ -25,7 +25,7 @@ from restrl.policy import prompting
 from restrl.policy.decode_loop import Row, decode, supports_loop
 from restrl.policy.engine import EngineStats, check_requests
 from restrl.policy.generate_loop import decode_with_generate
-from restrl.policy.model_dir import check_model_dir, choose_device, choose_dtype, load_error, load_tokenizer, quiet
+from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer, load_weights
 from restrl.policy.path_cache import PathCache
 from restrl.policy.sampling import uniforms
 from restrl.policy.text import Detokenizer, StopChecker
@@ -81,22 +81,14 @@ class TransformersPolicy:
         path = check_model_dir(Path(model_dir))
         tokenizer = load_tokenizer(path)
         chosen = choose_device(device)
-        try:
-            with quiet():
-                loaded: Any = AutoModelForCausalLM.from_pretrained(
-                    str(path), dtype=choose_dtype(dtype, chosen), local_files_only=True, output_loading_info=True
-                )
-        except Exception as error:
-            # Whatever its libraries raise: the user needs the path and one line.
-            raise load_error(path, error) from error
-        model, info = loaded
-        if info["missing_keys"]:
+        model, missing = load_weights(AutoModelForCausalLM, path, chosen, dtype)
+        if missing:
             raise ModelError(
                 f"model directory {str(path)!r} is no causal language model (its weights lack "
-                f"{', '.join(sorted(info['missing_keys'])[:2])}); save the model again with save_pretrained"
+                f"{', '.join(missing[:2])}); save the model again with save_pretrained"
             )
         self._set_up(
-            model.to(chosen).eval(),
+            model,
             tokenizer,
             prompt_style,
             max_batch_tokens,

@@ -22,7 +22,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from restrl.errors import ConfigError, EngineError, ModelError
-from restrl.policy.model_dir import check_model_dir, choose_device, choose_dtype, load_error, load_tokenizer, quiet
+from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer, load_weights
 from restrl.policy.prompting import resolve_style, state_offsets
 from restrl.types import State
 from restrl.value.calibrators import Calibrator
@@ -84,23 +84,13 @@ class TrainedValueModel:
         path = check_model_dir(Path(model_dir))
         tokenizer = load_tokenizer(path)
         chosen = choose_device(device)
-        precision = choose_dtype(dtype, chosen)
-        try:
-            with quiet():
-                loaded, info = AutoModelForSequenceClassification.from_pretrained(
-                    str(path), dtype=precision, local_files_only=True, output_loading_info=True
-                )
-        except Exception as error:
-            # Whatever its libraries raise: the user needs the path and one line.
-            raise load_error(path, error) from error
-        model = cast(PreTrainedModel, loaded)
-        if info["missing_keys"]:
+        model, missing = load_weights(AutoModelForSequenceClassification, path, chosen, dtype)
+        if missing:
             raise ModelError(
                 f"model directory {str(path)!r} is no value model (its weights lack "
-                f"{', '.join(sorted(info['missing_keys'])[:2])}); train one with `restrl train-value`"
+                f"{', '.join(missing[:2])}); train one with `restrl train-value`"
             )
-        to_device: Any = model
-        self._set_up(to_device.to(chosen), tokenizer, prompt_style, max_batch_tokens, clamp, calibration)
+        self._set_up(model, tokenizer, prompt_style, max_batch_tokens, clamp, calibration)
 
     @classmethod
     def from_model(

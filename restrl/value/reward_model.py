@@ -25,7 +25,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from restrl.errors import ConfigError, EngineError, ModelError
-from restrl.policy.model_dir import check_model_dir, choose_device, choose_dtype, load_error, load_tokenizer, quiet
+from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer, load_weights
 from restrl.policy.prompting import FENCE, eos_id, resolve_style
 from restrl.types import State
 from restrl.value.calibrators import Calibrator
@@ -76,7 +76,7 @@ class RewardModel:
         path = check_model_dir(Path(model_dir))
         self.tokenizer = load_tokenizer(path)
         chosen = choose_device(device)
-        self.model = _load(path, choose_dtype(dtype, chosen), chosen)
+        self.model = _load(path, chosen, dtype)
         self.prompt_style = resolve_style(self.tokenizer, prompt_style)
         self.max_batch_tokens = max_batch_tokens
         self.stats = ValueStats()
@@ -171,18 +171,14 @@ def encode_answer(state: State, tokenizer: PreTrainedTokenizerBase, style: str) 
     return tuple(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def _load(path: Path, dtype: torch.dtype, device: str) -> PreTrainedModel:
-    try:
-        with quiet():
-            loaded, info = AutoModelForSequenceClassification.from_pretrained(
-                str(path), dtype=dtype, local_files_only=True, output_loading_info=True
-            )
-    except Exception as error:
-        # Whatever its libraries raise: the user needs the path and one line.
-        raise load_error(path, error) from error
+def _load(path: Path, device: str, dtype: str) -> PreTrainedModel:
+    loaded, missing = load_weights(AutoModelForSequenceClassification, path, device, dtype)
     labels = loaded.config.num_labels
-    if info["missing_keys"] or labels not in (1, 2):
-        missing = ", ".join(sorted(info["missing_keys"])[:2])
-        why = f"its weights lack {missing}" if missing else f"it has {labels} labels, and one or two are needed"
+    if missing or labels not in (1, 2):
+        why = (
+            f"its weights lack {', '.join(missing[:2])}"
+            if missing
+            else f"it has {labels} labels, and one or two are needed"
+        )
         raise ModelError(f"model directory {str(path)!r} is no reward model: {why}; give a sequence classifier")
-    return cast(PreTrainedModel, loaded.to(device).eval())
+    return cast(PreTrainedModel, loaded)

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForTokenClassification
 
 from restrl.errors import ModelError
-from restrl.policy.model_dir import check_model_dir, choose_device, choose_dtype, load_error, load_tokenizer, quiet
+from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer, load_weights
 from restrl.types import State
 from restrl.value.model import META_KEY, TrainedValueModel
 
@@ -49,22 +49,14 @@ class StepRewardModel(TrainedValueModel):
         path = check_model_dir(Path(model_dir))
         tokenizer = load_tokenizer(path)
         chosen = choose_device(device)
-        try:
-            with quiet():
-                loaded, info = AutoModelForTokenClassification.from_pretrained(
-                    str(path), dtype=choose_dtype(dtype, chosen), local_files_only=True, output_loading_info=True
-                )
-        except Exception as error:
-            # Whatever its libraries raise: the user needs the path and one line.
-            raise load_error(path, error) from error
-        model: Any = loaded
-        if info["missing_keys"] or model.config.num_labels != 2 or not hasattr(model, "score"):
+        model, missing = load_weights(AutoModelForTokenClassification, path, chosen, dtype)
+        if missing or model.config.num_labels != 2 or not hasattr(model, "score"):
             raise ModelError(
                 f"model directory {str(path)!r} is no process reward model: a causal token classifier with two labels "
                 f"is needed, and this is {type(model).__name__} with {model.config.num_labels}"
             )
         _keep_one_output(model)
-        self._set_up(model.to(chosen), tokenizer, prompt_style, max_batch_tokens, False, "none")
+        self._set_up(model, tokenizer, prompt_style, max_batch_tokens, False, "none")
 
     def score_states(self, states: Sequence[State]) -> list[float]:
         """Returns the probability that the last line of each state is right, in order."""
@@ -81,7 +73,9 @@ class StepRewardModel(TrainedValueModel):
 def _keep_one_output(model: Any) -> None:
     """Turns two outputs into one: ``softmax(a, b)_1 = sigmoid(b - a)``."""
     old = model.score
-    head = torch.nn.Linear(old.in_features, 1, bias=old.bias is not None, dtype=old.weight.dtype)
+    head = torch.nn.Linear(
+        old.in_features, 1, bias=old.bias is not None, dtype=old.weight.dtype, device=old.weight.device
+    )
     with torch.no_grad():
         head.weight.copy_(old.weight[1:] - old.weight[:1])
         if old.bias is not None:
