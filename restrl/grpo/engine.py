@@ -84,6 +84,8 @@ def engine_config(config: GRPOConfig, data: TrainingSet, checkpoints: Path, step
         use_cpu=config.device == "cpu" or not torch.accelerator.is_available(),
         dataloader_pin_memory=False,
         dataloader_num_workers=0,
+        # Every weight takes part in every forward: no need to look for those that do not.
+        ddp_find_unused_parameters=False,
         **recompute_option(EngineConfig, config.gradient_checkpointing),
         **options,
     )

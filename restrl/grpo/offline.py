@@ -35,6 +35,7 @@ from restrl.grpo.checkpoints import check_identity, checkpoint_step, latest_comp
 from restrl.grpo.metrics import OFFLINE_METRICS, MetricsLog, read_metrics
 from restrl.grpo.offline_config import OfflineConfig
 from restrl.grpo.offline_data import Example, demonstration_row, encode_example, pair_row
+from restrl.grpo.processes import Processes, join
 from restrl.grpo.report import write_json
 from restrl.grpo.schedule import num_steps, plan_steps
 from restrl.grpo.session import (
@@ -88,6 +89,8 @@ class _LaidOut:
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        # Every process puts its random state there.
+        self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
         if self.args.should_save:
             mark_complete(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
 
@@ -188,8 +191,11 @@ def train_offline(
         ArtifactError: ``output_dir`` belongs to another training run.
         EngineError: Training diverged.
     """
+    processes = join(config.device)
     output_dir.mkdir(parents=True, exist_ok=True)
-    check_identity(output_dir, [state for item in examples for state in item.states()], config, seed, prompt_style)
+    if processes.first:
+        check_identity(output_dir, [state for item in examples for state in item.states()], config, seed, prompt_style)
+    processes.wait()
     final, report_path = output_dir / "model", output_dir / "report.json"
     if final.is_dir() and report_path.exists():
         return OfflineReport(**json.loads(report_path.read_text(encoding="utf-8")))
@@ -198,7 +204,8 @@ def train_offline(
     steps = num_steps(len(rows), config.batch_size, config.epochs, config.max_steps)
     plan = plan_steps(len(rows), config.batch_size, steps, seed)
     with global_rng_kept(), quiet():
-        _train(model, [rows[index] for index in plan], tokenizer, config, output_dir, steps, seed, on_log)
+        _train(model, [rows[index] for index in plan], tokenizer, config, output_dir, steps, seed, on_log, processes)
+    processes.wait()
     records = read_metrics(output_dir / "metrics.jsonl")
     report = OfflineReport(
         steps=len(records),
@@ -208,9 +215,10 @@ def train_offline(
         last_loss=_mean_loss(records[-10:]),
         update_s=sum(record["step_s"] for record in records),
     )
-    write_json(report_path, dataclasses.asdict(report))
-    if config.keep_checkpoints:
-        shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
+    if processes.first:
+        write_json(report_path, dataclasses.asdict(report))
+        if config.keep_checkpoints:
+            shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
     return report
 
 
@@ -257,6 +265,7 @@ def _train(
     steps: int,
     seed: int,
     on_log: OnLog | None,
+    processes: Processes,
 ) -> None:
     checkpoints = output_dir / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
@@ -264,6 +273,7 @@ def _train(
     main = trainer.args.should_save
     if main:
         remove_incomplete(checkpoints)
+    processes.wait()
     resume = latest_complete(checkpoints)
     last_step = checkpoint_step(resume) if resume else 0
     log = MetricsLog(output_dir / "metrics.jsonl", last_step) if main else None
@@ -324,4 +334,5 @@ def _engine_options(config: OfflineConfig, checkpoints: Path, steps: int, seed: 
         "use_cpu": config.device == "cpu" or not torch.accelerator.is_available(),
         "dataloader_pin_memory": False,
         "dataloader_num_workers": 0,
+        "ddp_find_unused_parameters": False,
     }

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from restrl.errors import ConfigError
+from restrl.grpo.processes import process_count
 from restrl.policy.model_dir import load_error
 
 
@@ -65,9 +66,7 @@ def split_step(name: str, items: int, micro: int, unit: str) -> tuple[int, int]:
     Raises:
         ConfigError: It does not come out even.
     """
-    from accelerate import PartialState
-
-    processes = int(PartialState().num_processes)
+    processes = process_count()
     local = items // processes
     if items % processes:
         raise ConfigError(f"{name} gives {items} {unit} a step; it must be a multiple of the {processes} processes")

@@ -39,6 +39,7 @@ from restrl.grpo.config import GRPOConfig
 from restrl.grpo.engine import engine_config
 from restrl.grpo.metrics import MetricsLog, read_metrics, rollout_metrics, step_record
 from restrl.grpo.padding import deal_by_length, pad_back, used_columns
+from restrl.grpo.processes import Processes, check_sharding, join
 from restrl.grpo.report import TrainReport, read_report, summarize
 from restrl.grpo.rollout import EngineRollout, PolicyFactory, TrainingSet, engine_policy, take_rewards
 from restrl.grpo.schedule import num_steps, plan_steps
@@ -100,6 +101,8 @@ class StateTrainer(GRPOTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
+        # Every process puts its random state there.
+        self.accelerator.wait_for_everyone()
         if self.args.should_save:
             mark_complete(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
 
@@ -179,8 +182,11 @@ def train_policy(
         GraderError: The grader failed.
         EngineError: Training diverged, or sampling failed.
     """
+    processes = join(config.device)
     output_dir.mkdir(parents=True, exist_ok=True)
-    check_identity(output_dir, states, config, seed, prompt_style)
+    if processes.first:
+        check_identity(output_dir, states, config, seed, prompt_style)
+    processes.wait()
     final, report_path = output_dir / "model", output_dir / "report.json"
     if final.is_dir() and report_path.exists():
         return read_report(report_path)
@@ -190,15 +196,17 @@ def train_policy(
     plan = plan_steps(len(kept), config.prompts_per_step, steps, seed, shuffled=config.order == "shuffled")
     data = TrainingSet(kept, plan, tokenizer, prompt_style, seed)
     with global_rng_kept(), quiet():
-        _train(model, data, grader, config, output_dir, steps, on_log, policy_factory)
+        _train(model, data, grader, config, output_dir, steps, on_log, policy_factory, processes)
+    processes.wait()
     report = summarize(
         read_metrics(output_dir / "metrics.jsonl"),
         instances=len(kept),
         dropped=len(states) - len(kept),
     )
-    report.write(report_path)
-    if config.keep_checkpoints:
-        shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
+    if processes.first:
+        report.write(report_path)
+        if config.keep_checkpoints:
+            shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
     return report
 
 
@@ -211,12 +219,14 @@ def _train(
     steps: int,
     on_log: OnLog | None,
     policy_factory: PolicyFactory,
+    processes: Processes,
 ) -> None:
     checkpoints = output_dir / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
     args = engine_config(config, data, checkpoints, steps)
     if args.should_save:
         remove_incomplete(checkpoints)
+    processes.wait()
     resume = latest_complete(checkpoints)
     if resume is not None:
         _log.info("continuing from %s", resume)
@@ -246,7 +256,7 @@ def _build_trainer(
     step_log: TrainerCallback,
 ) -> StateTrainer:
     engine = isinstance(rollout, EngineRollout)
-    return StateTrainer(
+    trainer = StateTrainer(
         data=data,
         model=load_model(model_dir, config.dtype),
         args=args,
@@ -257,6 +267,8 @@ def _build_trainer(
         peft_config=lora(config.lora_rank, config.lora_alpha),
         callbacks=[step_log],
     )
+    check_sharding(trainer.accelerator, config)
+    return trainer
 
 
 def _fitting(
