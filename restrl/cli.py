@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from restrl import problem_commands
+from restrl import launch, problem_commands
 from restrl.errors import ArtifactError, RestRLError, UserError
 
 STAGE_HELP = {
@@ -243,6 +243,9 @@ def _run(args: argparse.Namespace) -> int:
     _use_threads(recipe)
     from restrl import pipeline
 
+    if launch.index():
+        pipeline.follow(recipe, out, args.stage)
+        return 0
     if read_manifest(out) is None:
         pipeline.check(recipe)
     progress = console_progress(args.quiet)
@@ -313,14 +316,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 0
+    launch.leave()
+    if launch.index() and (getattr(args, "stage", "") not in (None, "train-policy") or args.dry_run):
+        # The other processes of a launch are there for training; the first one does the rest.
+        return 0
+    who = f"restrl (process {launch.index()})" if launch.index() else "restrl"
     try:
         code: int = args.handler(args)
         return code
     except UserError as error:
-        print(f"restrl: {error}", file=sys.stderr)
+        print(f"{who}: {error}", file=sys.stderr)
         return 2
     except RestRLError as error:
-        print(f"restrl: {error}", file=sys.stderr)
+        print(f"{who}: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         sys.stderr.close()

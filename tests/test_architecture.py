@@ -27,6 +27,7 @@ LAYERS = (
             "evaluation",
             "grading",
             "grpo",
+            "launch",
             "policy",
             "problems",
             "report",

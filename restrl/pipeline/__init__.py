@@ -19,6 +19,7 @@ from restrl.config import Recipe
 from restrl.errors import ConfigError
 from restrl.pipeline import evaluating, reporting, training, values
 from restrl.pipeline.context import Context, load_problem_sets, policy_path
+from restrl.pipeline.following import follow
 from restrl.policy import PolicyConfig, check_policy
 from restrl.progress import Progress
 from restrl.stages import RunConfig
@@ -92,3 +93,6 @@ class Pipeline:
         if stage in (None, "report"):
             return Result(*reporting.report(context))
         return Result(f"{stage}: done; see {context.run.path}", {"stage": stage, "out": str(context.run.path)})
+
+
+__all__ = ["Pipeline", "Result", "check", "follow"]

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
+from restrl import launch
 from restrl.actions import finish
 from restrl.artifacts import dump_json, dump_jsonl, read_jsonl, write_atomic
+from restrl.grading.config import GradingConfig
+from restrl.grading.grader import SandboxGrader
 from restrl.grpo.config import GRPOConfig
 from restrl.grpo.methods import METHODS, TrainConfig, for_method
 from restrl.grpo.schedule import num_steps
@@ -27,7 +31,7 @@ from restrl.rest.assembly import Instance, RestConfig, Sample, assemble
 from restrl.rest.curriculum import reverse_curriculum
 from restrl.seeds import derive_seed
 from restrl.stages import EvaluateConfig, SampleConfig
-from restrl.types import Completion, Grade, Problem, State
+from restrl.types import Completion, Grade, Grader, Problem, State
 
 
 def input_policy(context: Context, iteration: int) -> Path:
@@ -187,14 +191,35 @@ def _spread(groups: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 def train(context: Context, iteration: int) -> None:
     """Trains the policy by the method (step 4), and sums up what the iteration took."""
-    name = f"iteration-{iteration}/train-policy"
-    if not context.run.is_done(name):
-        method = METHODS[method_name(context)]
-        if method.online:
-            _train_online(context, iteration, name)
-        else:
-            train_on_examples(context, iteration, name, input_policy(context, iteration))
+    if not context.run.is_done(stage_name(iteration)):
+        train_stage(context, iteration)
     record_compute(context, iteration)
+
+
+def stage_name(iteration: int) -> str:
+    """Name of an iteration's training stage in the manifest."""
+    return f"iteration-{iteration}/train-policy"
+
+
+def train_stage(context: Context, iteration: int) -> None:
+    """Runs an iteration's training stage, by all processes of a launch together; every one of them calls this."""
+    with launch.joined():
+        if METHODS[method_name(context)].online:
+            _train_online(context, iteration, stage_name(iteration))
+        else:
+            train_on_examples(context, iteration, stage_name(iteration), input_policy(context, iteration))
+
+
+@contextmanager
+def _grader(context: Context) -> Iterator[Grader]:
+    """Gives the grader; where processes of a launch share this machine, one with a share of the workers."""
+    processes = launch.processes_here()
+    if processes == 1:
+        yield context.grader
+        return
+    config = context.recipe.section("grading", GradingConfig)
+    with SandboxGrader(dataclasses.replace(config, workers=max(1, config.num_workers() // processes))) as grader:
+        yield grader
 
 
 def _train_online(context: Context, iteration: int, name: str) -> None:
@@ -221,13 +246,12 @@ def _train_online(context: Context, iteration: int, name: str) -> None:
     total = num_steps(len(states), config.prompts_per_step, config.epochs, config.max_steps)
     context.progress.start(f"iteration {iteration}: {METHODS[config.method].label}", total)
 
-    with context.run.stage(
-        name, {"policy": directory, "instances": context.run.path / f"iteration-{iteration}/instances.jsonl"}
-    ):
+    inputs = {"policy": directory, "instances": context.run.path / f"iteration-{iteration}/instances.jsonl"}
+    with context.run.stage(name, inputs), _grader(context) as grader:
         train_policy(
             directory,
             states,
-            context.grader,
+            grader,
             config,
             context.run.path / f"iteration-{iteration}/policy",
             derive_seed(context.seed, "grpo", iteration) % (1 << 31),
