@@ -127,6 +127,7 @@ def _suite_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_tools(commands: Any) -> None:
     _solve_arguments(commands.add_parser("solve", help="print the best program for one problem"))
+    _reproduce_arguments(commands.add_parser("reproduce", help="the published tables and figures, made again"))
     tree = commands.add_parser("tree", help="show saved searches, as text or as a page")
     tree.add_argument("files", nargs="+", type=Path, metavar="FILE", help="trees of restrl solve or of a run")
     tree.add_argument("--html", type=Path, metavar="FILE", help="write a page with all of them, for a browser")
@@ -159,6 +160,36 @@ def _add_tools(commands: Any) -> None:
     doctor.add_argument("--json", action="store_true")
     doctor.add_argument("--require", default="", metavar="LAYERS", help="fail if one of these layers is not in force")
     doctor.set_defaults(handler=_tool("doctor"))
+
+
+def _reproduce_arguments(reproduce: argparse.ArgumentParser) -> None:
+    reproduce.add_argument(
+        "experiment",
+        metavar="EXPERIMENT",
+        help="table1, table2, variance, training-efficiency, budget, or all of them",
+    )
+    reproduce.add_argument(
+        "--scale",
+        default="starter",
+        help="starter: the embedded model, on this machine; paper: the published settings, for those who have the GPUs "
+        "(default: starter)",
+    )
+    reproduce.add_argument("--quick", action="store_true", help="one seed and small counts: to see it work")
+    reproduce.add_argument("--seeds", metavar="N,...", help="seeds, separated by commas (default: 0,1,2; quick: 0)")
+    reproduce.add_argument("--out", type=Path, help="the folder of everything (default: runs/reproduce-SCALE)")
+    reproduce.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="overrides",
+        help="a setting of every arm, for example policy.model=DIR at --scale paper",
+    )
+    reproduce.add_argument("--train-only", action="store_true", help="train what is missing, measure nothing")
+    reproduce.add_argument("--dry-run", action="store_true", help="print what would be run, and stop")
+    reproduce.add_argument("--json", action="store_true", help="print the results as JSON")
+    reproduce.add_argument("--quiet", action="store_true", help="no progress")
+    reproduce.set_defaults(handler=_tool("reproduce"))
 
 
 def _solve_arguments(solve: argparse.ArgumentParser) -> None:

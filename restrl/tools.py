@@ -26,6 +26,13 @@ def solve(args: argparse.Namespace) -> int:
     return solve_command.run(args)
 
 
+def reproduce(args: argparse.Namespace) -> int:
+    """Makes published tables and figures again."""
+    from restrl import reproduce_command
+
+    return reproduce_command.run(args)
+
+
 def tree(args: argparse.Namespace) -> int:
     """Shows saved searches."""
     from restrl import solve_command
@@ -179,6 +186,7 @@ def _machine() -> dict[str, str]:
 
 TOOLS: dict[str, Callable[[argparse.Namespace], int]] = {
     "solve": solve,
+    "reproduce": reproduce,
     "tree": tree,
     "grade": grade,
     "starter": starter,

@@ -37,6 +37,7 @@ LAYERS = (
         ),
     ),
     ("pipeline", ("pipeline",)),
+    ("reproduce", ("reproduce",)),
     (
         "cli",
         (
@@ -44,6 +45,7 @@ LAYERS = (
             "console",
             "tools",
             "problem_commands",
+            "reproduce_command",
             "solve_command",
             "solve_live",
             "solve_watch",
