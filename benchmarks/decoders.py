@@ -2,21 +2,19 @@
 
     python benchmarks/decoders.py runs/decoders --seeds 0 1 2                                   # the test split
     python benchmarks/decoders.py runs/decoders --split validation --seeds 0 --budget 30 --options
-    python benchmarks/decoders.py runs/decoders --split validation --rare 16                   # right programs are rare
+    python benchmarks/decoders.py runs/long --family starter-long                              # right programs are rare
 
 Per seed: collects values by tree search on training problems of the starter, trains a value model (VM), an outcome
 model (ORM) and a process model (PRM) on the same trajectories, and decodes the same problems of the split by every
 method. Decoders that only choose among samples share the samples. Each step is a file in the folder: the same command
-goes on where it stopped. ``--options`` decodes by VM-MCTS with one option changed at a time instead. ``--rare N`` takes
-only problems that N samples all fail, so that reaching a right program is what counts; those samples are in no method's
-results.
+goes on where it stopped. ``--options`` decodes by VM-MCTS with one option changed at a time instead.
+``--family starter-long`` takes problems of six operations, also for training; the policy has seen five at most.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from restrl.actions import finish
 from restrl.artifacts import dump_jsonl, read_jsonl, write_atomic
 from restrl.decoding import INDEPENDENT, DecodeConfig, decode
 from restrl.evaluation.evaluate import evaluate_decoded
@@ -35,9 +32,7 @@ from restrl.policy.transformers_engine import TransformersPolicy
 from restrl.problems import load_problems
 from restrl.seeds import derive_seed
 from restrl.starter import POLICY_DIR
-from restrl.starter.composition import Split
-from restrl.starter.generator import generate, problem_at
-from restrl.types import Completion, Problem, SampleRequest, SamplingParams, State
+from restrl.types import Completion, SampleRequest, SamplingParams
 from restrl.value.collect import CollectConfig, collect_values
 from restrl.value.config import ValueConfig
 from restrl.value.model import TrainedValueModel
@@ -121,33 +116,11 @@ class SharedSamples:
         return [fresh[i] if i in fresh else self._known[key] for i, key in enumerate(keys)]
 
 
-def rare_problems(
-    folder: Path, split: Split, count: int, samples: int, policy: TransformersPolicy, grader: SandboxGrader
-) -> list[Problem]:
-    """Returns the first ``count`` problems of a split, from the thousandth on, that no sample of ``samples`` solves."""
-    path = folder / f"rare-{split}-{samples}-{count}.json"
-    found: list[int] = json.loads(path.read_text()) if path.exists() else []
-    start, chunk = 1000, 100
-    while len(found) < count:
-        problems = generate(split, chunk, start=start)
-        requests = [SampleRequest(State(p), samples, derive_seed(0, "rare", p.id)) for p in problems]
-        pairs = [
-            (problem, problem.initial_state + finish(completion.text))
-            for problem, completions in zip(problems, policy.sample(requests, PARAMS), strict=True)
-            for completion in completions
-            if completion.finish_reason == "stop"
-        ]
-        solved = {problem.id for (problem, _), grade in zip(pairs, grader.grade(pairs), strict=True) if grade.passed}
-        found += [start + index for index, problem in enumerate(problems) if problem.id not in solved]
-        start += chunk
-        print(f"rare: {len(found)} of {start - 1000} problems", flush=True)
-    write_atomic(path, json.dumps(found[:count]))
-    return [problem_at(split, index) for index in found[:count]]
-
-
-def prepare(folder: Path, seed: int, policy: TransformersPolicy, grader: SandboxGrader, count: int) -> None:
+def prepare(
+    folder: Path, seed: int, policy: TransformersPolicy, grader: SandboxGrader, count: int, family: str = "starter"
+) -> None:
     """Collects values and trains the three scorers of a seed."""
-    problems = load_problems("starter/train", count=1000 * (seed + 1) + count)[-count:]
+    problems = load_problems(f"{family}/train", count=1000 * (seed + 1) + count)[-count:]
     path = folder / "trajectories.jsonl"
     if not path.exists():
         began = time.perf_counter()
@@ -224,8 +197,7 @@ def tables(folder: Path, args: argparse.Namespace, jobs: dict[str, Any], referen
 def file_name(args: argparse.Namespace, name: str) -> str:
     """The file of a method's records."""
     slug = "".join(character if character.isalnum() else "-" for character in name)
-    rare = f"rare{args.rare}-" if args.rare else ""
-    return f"{rare}{args.split}-{args.problems}-{args.budget}-{slug}.jsonl"
+    return f"{args.split}-{args.problems}-{args.budget}-{slug}.jsonl"
 
 
 def main() -> None:
@@ -240,23 +212,19 @@ def main() -> None:
         "--value-problems", type=int, default=1000, help="training problems that values are collected on"
     )
     parser.add_argument("--options", action="store_true", help="one option of VM-MCTS at a time")
-    parser.add_argument("--rare", type=int, default=0, help="only problems that so many samples all fail")
+    parser.add_argument("--family", default="starter", choices=("starter", "starter-long"))
     parser.add_argument("--only", nargs="*", help="these methods only")
     parser.add_argument("--prepare-only", action="store_true", help="collect and train, and stop")
     args = parser.parse_args()
     jobs = OPTIONS if args.options else METHODS
     reference = next(iter(OPTIONS)) if args.options else "VM-MCTS"
     policy = SharedSamples(TransformersPolicy(POLICY_DIR))
-    args.folder.mkdir(parents=True, exist_ok=True)
+    problems = load_problems(f"{args.family}/{args.split}", count=args.problems)
     with SandboxGrader() as grader:
-        if args.rare:
-            problems = rare_problems(args.folder, args.split, args.problems, args.rare, policy._policy, grader)
-        else:
-            problems = list(load_problems(f"starter/{args.split}", count=args.problems))
         for seed in args.seeds:
             folder = args.folder / f"seed-{seed}"
             folder.mkdir(parents=True, exist_ok=True)
-            prepare(folder, seed, policy._policy, grader, args.value_problems)
+            prepare(folder, seed, policy._policy, grader, args.value_problems, args.family)
             if args.prepare_only:
                 continue
             for name, (method, kind, changes) in jobs.items():

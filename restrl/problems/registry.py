@@ -19,9 +19,14 @@ _log = logging.getLogger(__name__)
 
 PROBLEM_SETS: dict[str, ProblemSet] = {
     "starter": ProblemSet("all three splits of the embedded family, 1:1:1", starter.load_all),
-    "starter/train": ProblemSet("embedded family, training split (endless)", starter.load_train),
-    "starter/validation": ProblemSet("embedded family, validation split (endless)", starter.load_validation),
-    "starter/test": ProblemSet("embedded family, test split (endless)", starter.load_test),
+    "starter/train": ProblemSet("embedded family, training split (endless)", starter.of_split("train")),
+    "starter/validation": ProblemSet("embedded family, validation split (endless)", starter.of_split("validation")),
+    "starter/test": ProblemSet("embedded family, test split (endless)", starter.of_split("test")),
+    "starter-long/train": ProblemSet("six operations, training split (endless)", starter.of_split("train", "long")),
+    "starter-long/validation": ProblemSet(
+        "six operations, validation split (endless)", starter.of_split("validation", "long")
+    ),
+    "starter-long/test": ProblemSet("six operations, test split (endless)", starter.of_split("test", "long")),
     "humaneval": humaneval.HUMANEVAL,
     "humaneval+": evalplus.HUMANEVAL_PLUS,
     "humaneval+mini": evalplus.HUMANEVAL_PLUS_MINI,

@@ -17,11 +17,12 @@ from restrl.starter.operations import OPERATIONS
 from restrl.starter.operations.base import PARAMETERS, SYMBOLIC, Operation, Type
 
 Split = Literal["train", "validation", "test"]
-Band = Literal["easy", "medium", "hard"]
+Band = Literal["easy", "medium", "hard", "long"]
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-BANDS: dict[Band, tuple[int, ...]] = {"easy": (2,), "medium": (3,), "hard": (4, 5)}
-"""The numbers of operations of each band."""
+BANDS: dict[Band, tuple[int, ...]] = {"easy": (2,), "medium": (3,), "hard": (4, 5), "long": (6,)}
+"""The numbers of operations of each band; the embedded policy has never seen a long one."""
+_WITH_RARE: tuple[Band, ...] = ("hard", "long")
 
 _OPENING: tuple[tuple[Type, float], ...] = (
     ("numbers", 0.36),
@@ -90,7 +91,7 @@ _SHORT = {name: name.split(".")[1] for name in OPERATIONS}
 def _fits(operation: Operation, position: int, length: int, chosen: Sequence[Operation], band: Band) -> bool:
     """Whether an operation may come next; a name's second part (``sort_up``) appears once in a composition."""
     last = position == length - 1
-    if operation.rare and band != "hard":
+    if operation.rare and band not in _WITH_RARE:
         return False
     if operation.guard and (last or any(other.guard for other in chosen)):
         return False

@@ -29,7 +29,7 @@ from restrl.starter.rendering import (
 from restrl.types import Case, Limits, Problem, Tests
 
 BAND_SHARES: dict[Band, float] = {"easy": 0.15, "medium": 0.35, "hard": 0.50}
-"""The bands of the problems."""
+"""The bands of the usual problems; a long one comes only where its band is named."""
 NUM_TESTS = 9
 _MAX_TESTS = 12
 _CANDIDATES = 44

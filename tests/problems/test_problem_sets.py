@@ -86,3 +86,15 @@ def test_validation_lists_failures_and_missing_solutions() -> None:
     assert (report.num_problems, report.num_passed, report.ok) == (3, 1, False)
     assert [(f.problem_id, f.reason) for f in report.failures] == [("b", "t wrong: got 3")]
     assert report.without_solution == ("c",)
+
+
+def test_long_problems_are_a_family_of_their_own() -> None:
+    """Six operations each; splits share no composition; the usual problems are what they were without them."""
+    kept: dict[str, set[tuple[str, ...]]] = {}
+    for split in ("train", "validation", "test"):
+        problems = load_problems(f"starter-long/{split}", count=4)
+        assert [p.id for p in problems] == [f"starter/{split}/long/{i:05d}" for i in range(4)]
+        assert all(p.band == "long" and len(p.metadata["composition"]) == 6 for p in problems)
+        kept[split] = {tuple(p.metadata["composition"]) for p in problems}
+    assert not kept["train"] & kept["test"] and not kept["validation"] & kept["test"]
+    assert not any(problem.band == "long" for problem in load_problems("starter/test", count=60))
