@@ -1,8 +1,11 @@
-"""The command: parses, calls the pipeline, prints. Exit codes: 0 done, 2 the user's input is wrong, 1 anything else."""
+"""The command: parses, calls the pipeline, prints. Exit codes: 0 done, 2 the user's input is wrong, 1 anything else,
+130 stopped by Ctrl-C, 143 by SIGTERM.
+"""
 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -11,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from restrl import launch, problem_commands
+from restrl import launch, problem_commands, stopping
 from restrl.errors import ArtifactError, RestRLError, UserError
 
 STAGE_HELP = {
@@ -353,20 +356,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     who = f"restrl (process {launch.index()})" if launch.index() else "restrl"
     try:
-        code: int = args.handler(args)
+        with stopping.handled():
+            code: int = args.handler(args)
         return code
-    except UserError as error:
-        print(f"{who}: {error}", file=sys.stderr)
-        return 2
-    except RestRLError as error:
-        print(f"{who}: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
+    except (RestRLError, OSError, KeyboardInterrupt) as error:
+        return _ended(error, who)
+
+
+def _ended(error: BaseException, who: str) -> int:
+    """Says in one line why the command ended and returns its exit code; an error that has no such line goes on."""
+    if isinstance(error, BrokenPipeError):
         sys.stderr.close()
         return 1
-    except KeyboardInterrupt:
-        print("restrl: stopped; the same command continues where it was", file=sys.stderr)
-        return 130
+    code, reason = 1, str(error)
+    if isinstance(error, UserError):
+        code = 2
+    elif isinstance(error, stopping.Terminated):
+        code, reason = stopping.EXIT_CODE, "asked to end (SIGTERM); the same command continues where it was"
+    elif isinstance(error, KeyboardInterrupt):
+        code, reason = 130, "stopped; the same command continues where it was"
+    elif isinstance(error, OSError):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise error
+        reason = f"no space is left on the disk ({error.filename}); make room, the same command continues"
+    print(f"{who}: {reason}", file=sys.stderr)
+    return code
 
 
 __all__ = ["build_parser", "main"]

@@ -221,6 +221,8 @@ def _convert(value: Any, hint: Any, label: str) -> Any:
             return None
         return _convert(value, options[0], label)
     if origin is tuple:
+        if isinstance(value, str) and args[0] is str:
+            value = [item.strip() for item in value.split(",") if item.strip()]
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{label} = {value!r}: expected a list, for example [{args[0].__name__}, ...]")
         return tuple(_convert(item, args[0], label) for item in value)

@@ -32,6 +32,9 @@ _FREE = (
     "rollout_chunks",
     "max_batch_tokens",
     "gradient_checkpointing",
+    "grader_patience_s",
+    "report_to",
+    "log_completions",
 )
 
 

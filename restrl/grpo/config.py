@@ -101,6 +101,11 @@ class GRPOConfig:
     keep_checkpoints: int = setting(
         2, "checkpoints kept while training (all are removed at the end); 0 = keep every one, for good", low=0
     )
+    grader_patience_s: float = setting(
+        600.0, "seconds that training waits for a grader that fails, asking again, before it stops; 0 = stop", low=0.0
+    )
+    report_to: tuple[str, ...] = setting(("tensorboard",), "where metrics go besides metrics.jsonl", owner="train")
+    log_completions: int = setting(2, "completions of a step in completions.jsonl", low=0, owner="train")
     dtype: str = setting(
         "float32", "precision of the weights while training", choices=("float32", "bfloat16"), paper="bfloat16"
     )

@@ -20,6 +20,7 @@ from typing import Literal
 
 from restrl.grpo.config import ONLINE_METHODS, GRPOConfig
 from restrl.settings import setting
+from restrl.tracking import check_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,18 @@ METHODS: dict[str, Method] = {
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Which method trains the policy; `restrl.grpo.methods` tells them apart."""
+    """Which method trains the policy (`restrl.grpo.methods` tells them apart), and where one can watch it."""
 
     method: str = setting("rest-grpo", "how the policy is trained", choices=tuple(METHODS), paper="rest-grpo")
+    report_to: tuple[str, ...] = setting(
+        ("tensorboard",),
+        "where metrics go besides metrics.jsonl: tensorboard (event files in the folder logs beside it), wandb, "
+        "trackio, mlflow (extras of the same names), or none",
+    )
+    log_completions: int = setting(2, "sample completions of every GRPO step in completions.jsonl", low=0)
+
+    def __post_init__(self) -> None:
+        check_names(self.report_to)
 
 
 def for_method(config: GRPOConfig, method: str) -> GRPOConfig:

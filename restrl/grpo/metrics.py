@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,25 @@ METRICS: dict[str, str] = {
     "skipped_share": "Share of the step's slots whose planned instance was left out for its history (skip_explore).",
     "sampled_completions": "Completions sampled and graded for the step, those of replaced groups included.",
     "sampled_tokens": "Tokens generated for the step, those of replaced groups included.",
+    "pass_rate": "Share of completions whose program passes every test.",
+    "pass_rate/BAND": "The same over the problems of one difficulty band that are in the step. Bands are the problem "
+    "set's own, or, where it has none, solved 0, 1-49, 50-99 or 100: percent of the sampling stage's solutions.",
+    "tampered_completions": "Completions in whose run a detector of tampering fired.",
     "entropy": "Mean entropy of the next token at the sampling temperature, over completion tokens, in nats.",
     "kl": "Mean KL estimate exp(d) - d - 1 with d = log pi_ref - log pi per completion token; only if beta > 0.",
     "clip_ratio": "Share of completion tokens whose importance ratio is clipped; 0 by construction while on-policy.",
+    "clip_low": "Share of completion tokens clipped at 1 - epsilon, where the advantage is negative.",
+    "clip_high": "Share of completion tokens clipped at 1 + epsilon_high, where the advantage is positive.",
+    "ratio": "Mean over completion tokens of the probability in the update's forward over that at sampling: 1 up to "
+    "rounding while on-policy. Not where the sampler gives no log-probabilities.",
+    "ratio_deviation": "Largest distance of such a ratio from 1; if it is not small, sampling and training disagree.",
     "completion_length": "Mean tokens of a completion, end-of-sequence token included.",
     "truncation_share": "Share of completions cut off by max_new_tokens.",
     "tokens_per_s": "Generated tokens per second of generate_s, over all processes.",
     "generate_s": "Seconds of sampling.",
     "grade_s": "Seconds the grader was busy, mostly while sampling went on.",
     "grade_wait_s": "Seconds that the step waited for grades after sampling had ended: the visible part of grade_s.",
+    "outage_s": "Seconds that the grader was out of order and training waited; they are part of grade_s.",
     "update_s": "The rest of the step in seconds: forward, backward, optimizer and overhead.",
     "step_s": "Seconds of the whole step: generate_s + grade_wait_s + update_s.",
     "lr": "Learning rate of the step.",
@@ -64,6 +74,15 @@ OFFLINE_METRICS: dict[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Ratios:
+    """Ratios of some tokens: their sum, number and largest distance from 1."""
+
+    total: float = 0.0
+    count: int = 0
+    deviation: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutStats:
     """What sampling and grading of one step gave, on one process.
 
@@ -80,6 +99,10 @@ class RolloutStats:
         spare_completions: Completions sampled and graded but not trained on.
         spare_tokens: Their generated tokens.
         planned_PG: Verifier rewards of the planned groups; None where they are the trained ones.
+        solved: Completions that passed every test, and all completions, by difficulty band; ``""`` is no band.
+        tampered: Completions in whose run a detector of tampering fired.
+        outage_s: Seconds that the grader was out of order.
+        ratios: Importance ratios of the step's tokens.
     """
 
     verifier_PG: list[list[float]]
@@ -94,6 +117,10 @@ class RolloutStats:
     spare_completions: int = 0
     spare_tokens: int = 0
     planned_PG: list[list[float]] | None = None
+    solved: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    tampered: int = 0
+    outage_s: float = 0.0
+    ratios: Ratios = field(default_factory=Ratios)
 
 
 def rollout_metrics(parts: Sequence[RolloutStats]) -> dict[str, float]:
@@ -115,13 +142,38 @@ def rollout_metrics(parts: Sequence[RolloutStats]) -> dict[str, float]:
         "skipped_share": sum(part.skipped for part in parts) / len(verifier_PG),
         "sampled_completions": len(tokens) + sum(part.spare_completions for part in parts),
         "sampled_tokens": sampled_tokens,
+        **_pass_rates(parts),
+        "tampered_completions": sum(part.tampered for part in parts),
         "completion_length": sum(tokens) / len(tokens),
         "truncation_share": sum(part.truncated for part in parts) / len(tokens),
         "tokens_per_s": sampled_tokens / max(generate_s, 1e-9),
         "generate_s": generate_s,
         "grade_s": max(part.grade_s for part in parts),
         "grade_wait_s": max(part.grade_wait_s for part in parts),
+        "outage_s": max(part.outage_s for part in parts),
+        **_ratios(parts),
     }
+
+
+def _ratios(parts: Sequence[RolloutStats]) -> dict[str, float]:
+    """Returns mean and spread of the importance ratios, if there are any."""
+    count = sum(part.ratios.count for part in parts)
+    if not count:
+        return {}
+    total = sum(part.ratios.total for part in parts)
+    return {"ratio": total / count, "ratio_deviation": max(part.ratios.deviation for part in parts)}
+
+
+def _pass_rates(parts: Sequence[RolloutStats]) -> dict[str, float]:
+    """Returns the pass rate of all completions, and of every band."""
+    counts: dict[str, list[int]] = {}
+    for part in parts:
+        for band, (solved, total) in part.solved.items():
+            for name in {"pass_rate", f"pass_rate/{band}" if band else "pass_rate"}:
+                count = counts.setdefault(name, [0, 0])
+                count[0] += solved
+                count[1] += total
+    return {name: counts[name][0] / counts[name][1] for name in sorted(counts)}
 
 
 # Names in the engine's log, and ours.
@@ -132,6 +184,9 @@ _ENGINE_KEYS = {
     "entropy": "entropy",
     "kl": "kl",
     "clip_ratio/region_mean": "clip_ratio",
+    "clip_ratio/low_mean": "clip_low",
+    "clip_ratio/high_mean": "clip_high",
+    "sampling/importance_sampling_ratio/mean": "ratio",
 }
 
 
@@ -147,7 +202,7 @@ def step_record(
 
 
 class MetricsLog:
-    """The file ``metrics.jsonl``: one line per step, no step twice, whatever was killed and resumed in between."""
+    """A file such as ``metrics.jsonl``: lines of steps, no step twice, whatever was killed and resumed in between."""
 
     def __init__(self, path: Path, last_step: int) -> None:
         """Opens the log and drops the steps after ``last_step``, which will be trained again."""
@@ -157,17 +212,17 @@ class MetricsLog:
         temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
         os.replace(temporary, path)
 
-    def append(self, record: Mapping[str, float]) -> None:
-        """Adds one step."""
+    def append(self, *records: Mapping[str, Any]) -> None:
+        """Adds lines of a step."""
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(record)) + "\n")
+            file.write("".join(json.dumps(dict(record)) + "\n" for record in records))
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Returns the records of a log; a last line that was cut off by a kill is left out."""
     if not path.exists():
         return []
-    records: list[dict[str, float]] = []
+    records: list[dict[str, Any]] = []
     for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
         records.append(json.loads(line))
     return records

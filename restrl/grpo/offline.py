@@ -9,13 +9,13 @@ The reference of DPO is the policy that the iteration started from, the one that
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
-import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,16 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from restrl.errors import ConfigError, EngineError
-from restrl.grpo.checkpoints import check_identity, checkpoint_step, latest_complete, mark_complete, remove_incomplete
-from restrl.grpo.metrics import OFFLINE_METRICS, MetricsLog, read_metrics
+from restrl import stopping
+from restrl.errors import ConfigError
+from restrl.grpo.checkpoints import check_identity, checkpoint_step, latest_complete, remove_incomplete
+from restrl.grpo.guards import Guarded, run_training
+from restrl.grpo.metrics import OFFLINE_METRICS, read_metrics
 from restrl.grpo.offline_config import OfflineConfig
 from restrl.grpo.offline_data import Example, demonstration_row, encode_example, pair_row
 from restrl.grpo.processes import Processes, join
 from restrl.grpo.report import write_json
+from restrl.grpo.run_log import OnLog, RunLog
 from restrl.grpo.schedule import num_steps, plan_steps
 from restrl.grpo.session import (
     context_length,
@@ -49,7 +52,6 @@ from restrl.grpo.session import (
 )
 from restrl.policy.model_dir import check_model_dir, load_tokenizer, recompute_option
 
-OnLog = Callable[[dict[str, float]], None]
 _log = logging.getLogger(__name__)
 
 
@@ -74,11 +76,10 @@ class OfflineReport:
     update_s: float
 
 
-class _LaidOut:
-    """Takes the rows in their order, and marks checkpoints that are complete. Put before an engine's trainer class."""
+class _LaidOut(Guarded):
+    """Takes the rows in their order. Put before an engine's trainer class."""
 
-    args: Any
-    state: Any
+    section = "offline"
 
     def _get_train_sampler(self, dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(dataset if dataset is not None else self.train_dataset)  # type: ignore[attr-defined]
@@ -86,19 +87,6 @@ class _LaidOut:
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         """The rows are tokens already."""
         return dataset
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)  # type: ignore[misc]
-        # Every process puts its random state there.
-        self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
-        if self.args.should_save:
-            mark_complete(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No model card in checkpoints."""
-
-    def _send_telemetry(self) -> None:
-        """No telemetry."""
 
 
 class PairTrainer(_LaidOut, DPOTrainer):
@@ -112,9 +100,8 @@ class DemonstrationTrainer(_LaidOut, SFTTrainer):
 class _StepLog(TrainerCallback):
     """Turns the engine's log of a step into ours."""
 
-    def __init__(self, log: MetricsLog | None, on_log: OnLog | None) -> None:
+    def __init__(self, log: RunLog | None) -> None:
         self._log = log
-        self._on_log = on_log
         self._begin = self._step_s = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -126,17 +113,8 @@ class _StepLog(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if logs is None or "loss" not in logs:
             return
-        record = offline_record(state.global_step, logs, self._step_s)
-        for key in ("loss", "grad_norm"):
-            if not math.isfinite(record.get(key, 0.0)):
-                raise EngineError(
-                    f"{key} is {record[key]} at step {state.global_step}: training has diverged; "
-                    f"lower offline.learning_rate (now {args.learning_rate:g}) and train again in an empty directory"
-                )
         if self._log is not None:
-            self._log.append(record)
-            if self._on_log is not None:
-                self._on_log(record)
+            self._log.add(offline_record(state.global_step, logs, self._step_s))
 
 
 # Names in the engines' logs, and ours.
@@ -189,7 +167,8 @@ def train_offline(
         ModelError: The model directory is incomplete.
         ConfigError: No example is left, or the settings do not fit the number of processes.
         ArtifactError: ``output_dir`` belongs to another training run.
-        EngineError: Training diverged.
+        EngineError: Training diverged, memory ran out, or a checkpoint could not be written.
+        Terminated: The process was asked to end (`restrl.stopping`); the state is saved.
     """
     processes = join(config.device)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -276,10 +255,17 @@ def _train(
     processes.wait()
     resume = latest_complete(checkpoints)
     last_step = checkpoint_step(resume) if resume else 0
-    log = MetricsLog(output_dir / "metrics.jsonl", last_step) if main else None
-    trainer.add_callback(_StepLog(log, on_log))
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    save_model(trainer, tokenizer, output_dir / "model")
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(RunLog(output_dir, config, last_step, on_log)) if main else None
+        trainer.add_callback(_StepLog(log))
+        memory = {
+            "offline.micro_batch": config.micro_batch or config.batch_size,
+            "offline.gradient_checkpointing": config.gradient_checkpointing,
+        }
+        with stopping.deferred():
+            run_training(trainer, resume, memory)
+            trainer.check_weights()
+            save_model(trainer, tokenizer, output_dir / "model")
 
 
 def build_trainer(

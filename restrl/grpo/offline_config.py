@@ -32,6 +32,7 @@ class OfflineConfig:
     keep_checkpoints: int = setting(
         2, "checkpoints kept while training (all are removed at the end); 0 = keep every one, for good", low=0
     )
+    report_to: tuple[str, ...] = setting(("tensorboard",), "where metrics go besides metrics.jsonl", owner="train")
     dtype: str = setting("float32", "precision of the weights while training", choices=("float32", "bfloat16"))
     bf16: bool = setting(False, "compute in bfloat16 (autocast), weights as dtype says")
     gradient_checkpointing: bool = setting(False, "recompute activations: less memory, slower updates")

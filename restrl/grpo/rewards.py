@@ -10,21 +10,28 @@ from restrl.errors import GraderError
 from restrl.grading.rewards import shaped_reward
 from restrl.grpo.advantages import overlong_penalty
 from restrl.grpo.config import GRPOConfig
-from restrl.types import Completion, Grader, State
+from restrl.types import Completion, Grade, Grader, State
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The rewards of one completion.
+    """The rewards of one completion, and what they come from.
 
     Attributes:
-        verifier: The grader's reward of the whole program, in [0, 1].
+        state: What was continued.
+        grade: The grader's verdicts on the whole program.
         shaped: ``verifier + symbol_reward * [ended with a stop symbol] - trailing_penalty * trailing characters
             + overlong_penalty * [-1, 0]``; see `restrl.grpo.advantages.overlong_penalty`.
     """
 
-    verifier: float
+    state: State
+    grade: Grade
     shaped: float
+
+    @property
+    def verifier(self) -> float:
+        """The grader's reward of the whole program, in [0, 1]."""
+        return self.grade.reward
 
 
 def program(state: State, completion: Completion) -> str:
@@ -58,7 +65,8 @@ def score(
             )
     return [
         Score(
-            grade.reward,
+            state,
+            grade,
             shaped_reward(
                 grade.reward,
                 ended_with_stop=completion.finish_reason == "stop",
@@ -69,5 +77,5 @@ def score(
             + config.overlong_penalty
             * overlong_penalty(completion.num_tokens, config.max_new_tokens, config.overlong_buffer),
         )
-        for grade, completion in zip(grades, completions, strict=True)
+        for state, grade, completion in zip(states, grades, completions, strict=True)
     ]

@@ -23,6 +23,7 @@ from trl.models.utils import unwrap_model_for_generation
 from restrl.errors import EngineError
 from restrl.grpo.config import GRPOConfig
 from restrl.grpo.metrics import MetricsLog, RolloutStats, read_metrics
+from restrl.grpo.ratios import RatioMeter
 from restrl.grpo.refill import has_spread, spare_instances, stand_in
 from restrl.grpo.rewards import Score, score
 from restrl.policy.prompting import encode_prompt
@@ -89,7 +90,9 @@ def engine_policy(
 ) -> Policy:
     """Returns the project's sampler on the model being trained."""
     options: dict[str, Any] = {"max_batch_tokens": config.max_batch_tokens} if config.max_batch_tokens else {}
-    return TransformersPolicy.from_model(model, tokenizer, prompt_style=prompt_style, **options)
+    policy = TransformersPolicy.from_model(model, tokenizer, prompt_style=prompt_style, **options)
+    policy.section = "grpo"
+    return policy
 
 
 def group_rows(prompts: Sequence[str], group: int) -> list[int]:
@@ -148,6 +151,8 @@ class EngineRollout:
         self._misses = Misses()
         self._history: MetricsLog | None = None
         self.last: RolloutStats | None = None
+        self.scored: list[tuple[Score, Completion]] = []
+        self.ratios = RatioMeter()
 
     def remember(self, path: Path, last_step: int) -> None:
         """Keeps which groups had spread in a file, for skipping; takes up what the first ``last_step`` steps wrote."""
@@ -188,8 +193,11 @@ class EngineRollout:
             spare_tokens=sum(completion.num_tokens for group in spare for completion in group.completions),
             planned_PG=[group.verifier for group in planned],
         )
+        self.scored = list(zip(scores, completions, strict=True))
+        prompt_ids = [data.instance_ids(group.instance) for group in groups for _ in group.completions]
+        self.ratios.expect(prompt_ids, completions)
         output = {
-            "prompt_ids": [data.instance_ids(group.instance) for group in groups for _ in group.completions],
+            "prompt_ids": prompt_ids,
             "completion_ids": [_token_ids(completion) for completion in completions],
             "logprobs": None,
             "shaped_reward": [score.shaped for score in scores],
@@ -329,6 +337,10 @@ def rollout_stats(
 ) -> RolloutStats:
     """Returns the statistics of completions that come in groups of ``group``."""
     starts = range(0, len(scores), group)
+    solved = {band: (0, 0) for band in sorted({score.state.problem.band for score in scores})}
+    for item in scores:
+        passed, total = solved[item.state.problem.band]
+        solved[item.state.problem.band] = (passed + item.grade.passed, total + 1)
     return RolloutStats(
         verifier_PG=[[score.verifier for score in scores[i : i + group]] for i in starts],
         shaped_PG=[[score.shaped for score in scores[i : i + group]] for i in starts],
@@ -337,6 +349,8 @@ def rollout_stats(
         generate_s=generate_s,
         grade_s=grade_s,
         grade_wait_s=grade_wait_s,
+        solved=solved,
+        tampered=sum(bool(score.grade.tampering) for score in scores),
     )
 
 

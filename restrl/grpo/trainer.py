@@ -8,7 +8,7 @@ How the engine is driven, and why:
 2. The order of instances over all steps is laid out beforehand (`restrl.grpo.schedule`); the engine's own sampler
    would drop the last incomplete batch.
 3. Sampling goes through the engine's rollout hook, on the model being trained, with per-request seeds; grading runs in
-   a thread while sampling goes on. A failing grader ends the run.
+   a thread while sampling goes on. A failing grader is asked again for a while, then ends the run.
 4. Every step samples afresh and updates once, so the policy that sampled is the policy that is updated.
 5. A killed run continues from its last complete checkpoint and ends in the very weights of an uninterrupted one.
 
@@ -17,11 +17,12 @@ The engine seeds the global random number generators; `train_policy` puts them b
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
-import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,20 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.grpo_config import GRPOConfig as EngineConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from restrl.errors import ConfigError, EngineError
-from restrl.grpo.checkpoints import check_identity, checkpoint_step, latest_complete, mark_complete, remove_incomplete
+from restrl import stopping
+from restrl.errors import ConfigError
+from restrl.grpo.checkpoints import check_identity, checkpoint_step, latest_complete, remove_incomplete
 from restrl.grpo.config import GRPOConfig
 from restrl.grpo.engine import engine_config
-from restrl.grpo.metrics import MetricsLog, read_metrics, rollout_metrics, step_record
+from restrl.grpo.guards import Guarded, run_training
+from restrl.grpo.metrics import read_metrics, rollout_metrics, step_record
 from restrl.grpo.padding import deal_by_length, pad_back, used_columns
+from restrl.grpo.patience import PatientGrader
 from restrl.grpo.processes import Processes, check_sharding, join
+from restrl.grpo.ratios import RatioMeter
 from restrl.grpo.report import TrainReport, read_report, summarize
 from restrl.grpo.rollout import EngineRollout, PolicyFactory, TrainingSet, engine_policy, take_rewards
+from restrl.grpo.run_log import OnLog, RunLog, sample_completions
 from restrl.grpo.schedule import num_steps, plan_steps
 from restrl.grpo.session import context_length, global_rng_kept, load_model, lora, quiet, save_model
 from restrl.grpo.vllm_scorer import VllmScorer
@@ -49,18 +55,18 @@ from restrl.policy.model_dir import check_model_dir, load_tokenizer
 from restrl.policy.prompting import encode_prompt
 from restrl.types import Grader, State
 
-OnLog = Callable[[dict[str, float]], None]
 _log = logging.getLogger(__name__)
 
 
-class StateTrainer(GRPOTrainer):
+class StateTrainer(Guarded, GRPOTrainer):
     """TRL's trainer with prompts that are states, and checkpoints that say when they are complete."""
 
     # The forwards of the step, set by the parent.
     _buffered_inputs: Any
 
-    def __init__(self, *args: Any, data: TrainingSet, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, data: TrainingSet, ratios: RatioMeter, **kwargs: Any) -> None:
         self._data = data
+        self.ratios = ratios
         super().__init__(*args, **kwargs)
         # It prints every record; the library logs instead.
         self.remove_callback(PrinterCallback)
@@ -96,30 +102,22 @@ class StateTrainer(GRPOTrainer):
         kept = logits_to_keep - (attention_mask.shape[1] - end)
         ids, mask = input_ids[:, first:end], attention_mask[:, first:end]
         logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(model, ids, mask, kept, **options)
+        if torch.is_grad_enabled():
+            self.ratios.measure(ids, mask, logps)
         padded = None if entropies is None else pad_back(entropies, logits_to_keep)
         return pad_back(logps, logits_to_keep), padded, aux_loss
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        # Every process puts its random state there.
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            mark_complete(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No model card in checkpoints."""
-
-    def _send_telemetry(self) -> None:
-        """No telemetry."""
-
 
 class _StepLog(TrainerCallback):
-    """Turns the engine's log of a step into ours: one line of ``metrics.jsonl``, one call of ``on_log``."""
+    """Turns the engine's log of a step into ours."""
 
-    def __init__(self, rollout: EngineRollout | VllmScorer, log: MetricsLog | None, on_log: OnLog | None) -> None:
+    def __init__(
+        self, rollout: EngineRollout | VllmScorer, grader: PatientGrader, config: GRPOConfig, log: RunLog | None
+    ) -> None:
         self._rollout = rollout
+        self._grader = grader
+        self._config = config
         self._log = log
-        self._on_log = on_log
         self._begin = 0.0
         self._step_s = 0.0
 
@@ -130,20 +128,14 @@ class _StepLog(TrainerCallback):
         self._step_s = time.perf_counter() - self._begin
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if logs is None or "loss" not in logs or self._rollout.last is None:
+        rollout = self._rollout
+        if logs is None or "loss" not in logs or rollout.last is None:
             return
-        parts = gather_object([self._rollout.last]) if args.world_size > 1 else [self._rollout.last]
-        record = step_record(state.global_step, logs, rollout_metrics(parts), self._step_s)
-        for key in ("loss", "grad_norm"):
-            if not math.isfinite(record.get(key, 0.0)):
-                raise EngineError(
-                    f"{key} is {record[key]} at step {state.global_step}: training has diverged; "
-                    f"lower grpo.learning_rate (now {args.learning_rate:g}) and train again in an empty directory"
-                )
+        own = dataclasses.replace(rollout.last, outage_s=self._grader.take_outage(), ratios=rollout.ratios.take())
+        parts = gather_object([own]) if args.world_size > 1 else [own]
         if self._log is not None:
-            self._log.append(record)
-            if self._on_log is not None:
-                self._on_log(record)
+            record = step_record(state.global_step, logs, rollout_metrics(parts), self._step_s)
+            self._log.add(record, list(sample_completions(state.global_step, rollout.scored, parts, self._config)))
 
 
 def train_policy(
@@ -168,8 +160,8 @@ def train_policy(
         states: The training instances: problems with a prefix (empty or whole actions).
         grader: Grades prefix + completion; all completions of a part of a step in one call.
         config: The settings.
-        output_dir: Gets ``model/`` (weights and tokenizer), ``report.json``, ``metrics.jsonl``, ``identity.json`` and,
-            while training, ``checkpoints/``.
+        output_dir: Gets ``model/`` (weights and tokenizer), ``report.json``, ``metrics.jsonl``, ``completions.jsonl``,
+            ``logs/``, ``identity.json`` and, while training, ``checkpoints/``.
         seed: Of the order, the sampling and the adapters' initial weights.
         prompt_style: How a state becomes a prompt, see `restrl.policy.prompting`.
         on_log: Called after every step with the record that goes to ``metrics.jsonl``. What it raises ends the run.
@@ -179,8 +171,9 @@ def train_policy(
         ModelError: The model directory is incomplete.
         ConfigError: No instance is left, or the settings do not fit the number of processes.
         ArtifactError: ``output_dir`` belongs to another training run.
-        GraderError: The grader failed.
-        EngineError: Training diverged, or sampling failed.
+        GraderError: The grader failed for longer than ``grader_patience_s``; the state is saved.
+        EngineError: Training diverged, sampling failed, memory ran out, or a checkpoint could not be written.
+        Terminated: The process was asked to end (`restrl.stopping`); the state is saved.
     """
     processes = join(config.device)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -231,20 +224,34 @@ def _train(
     if resume is not None:
         _log.info("continuing from %s", resume)
     last_step = checkpoint_step(resume) if resume else 0
+    patient = PatientGrader(grader, config.grader_patience_s)
     rollout: EngineRollout | VllmScorer
     if config.generation == "vllm":
-        rollout = VllmScorer(data, grader, config)
+        rollout = VllmScorer(data, patient, config)
     else:
-        rollout = EngineRollout(data, grader, config, policy_factory)
+        rollout = EngineRollout(data, patient, config, policy_factory)
         if config.skip_explore:
             rollout.remember(output_dir / "groups.jsonl", last_step)
-    log = MetricsLog(output_dir / "metrics.jsonl", last_step) if args.should_save else None
-    try:
-        trainer = _build_trainer(model_dir, data, config, args, rollout, _StepLog(rollout, log, on_log))
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        save_model(trainer, data.tokenizer, output_dir / "model")
-    finally:
-        rollout.close()
+    with contextlib.ExitStack() as stack:
+        stack.callback(rollout.close)
+        log = stack.enter_context(RunLog(output_dir, config, last_step, on_log)) if args.should_save else None
+        trainer = _build_trainer(model_dir, data, config, args, rollout, _StepLog(rollout, patient, config, log))
+        with stopping.deferred():
+            run_training(trainer, resume, _memory_settings(config))
+            trainer.check_weights()
+            save_model(trainer, data.tokenizer, output_dir / "model")
+
+
+def _memory_settings(config: GRPOConfig) -> dict[str, bool | int | float]:
+    """What an update's memory depends on, the most effective first."""
+    settings: dict[str, bool | int | float] = {
+        "grpo.micro_batch": config.micro_batch or config.completions_per_step,
+        "grpo.gradient_checkpointing": config.gradient_checkpointing,
+        "policy.max_new_tokens": config.max_new_tokens,
+    }
+    if config.generation == "vllm" and config.vllm_mode == "colocate":
+        settings["grpo.vllm_memory"] = config.vllm_memory
+    return settings
 
 
 def _build_trainer(
@@ -258,6 +265,7 @@ def _build_trainer(
     engine = isinstance(rollout, EngineRollout)
     trainer = StateTrainer(
         data=data,
+        ratios=rollout.ratios,
         model=load_model(model_dir, config.dtype),
         args=args,
         reward_funcs=[take_rewards if engine else rollout],

@@ -8,7 +8,8 @@ from typing import Any
 
 from restrl.grpo.config import GRPOConfig
 from restrl.grpo.metrics import RolloutStats
-from restrl.grpo.rewards import score
+from restrl.grpo.ratios import RatioMeter
+from restrl.grpo.rewards import Score, score
 from restrl.grpo.rollout import TrainingSet, rollout_stats
 from restrl.policy.prompting import eos_id, stop_strings
 from restrl.policy.text import Detokenizer, find_stop
@@ -26,6 +27,9 @@ class VllmScorer:
         self._config = config
         self._detokenizer = Detokenizer(data.tokenizer)
         self.last: RolloutStats | None = None
+        self.scored: list[tuple[Score, Completion]] = []
+        # The engine corrects for vLLM's precision, and logs the ratios by itself.
+        self.ratios = RatioMeter()
         # Both are set by the trainer, which knows them.
         self.generate_s = 0.0
         self.eos_ids: frozenset[int] = frozenset({eos_id(data.tokenizer)})
@@ -48,6 +52,7 @@ class VllmScorer:
             grade_s=seconds,
             grade_wait_s=seconds,
         )
+        self.scored = list(zip(scores, completions, strict=True))
         return [score.shaped for score in scores]
 
     def completion(self, row: int, ids: Sequence[int]) -> Completion:

@@ -17,11 +17,13 @@ from typing import Any, Self
 from restrl.artifacts import RunDirectory
 from restrl.config import Recipe
 from restrl.errors import ConfigError
+from restrl.grpo.methods import TrainConfig
 from restrl.pipeline import evaluating, reporting, training, values
 from restrl.pipeline.context import Context, load_problem_sets, policy_path
 from restrl.pipeline.following import follow
 from restrl.policy import PolicyConfig, check_policy
 from restrl.progress import Progress
+from restrl.tracking import check_installed
 from restrl.stages import RunConfig
 from restrl.value.kinds import ValueKind
 
@@ -43,6 +45,7 @@ def check(recipe: Recipe) -> None:
             f"{name}: a run trains the policy and its value model from a model directory; use it with restrl evaluate "
             "--policy or restrl solve, and name a directory here"
         )
+    check_installed(recipe.section("train", TrainConfig).report_to)
     check_policy(dataclasses.replace(config, model=str(policy_path(config))))
     load_problem_sets(recipe)
 
@@ -51,6 +54,7 @@ class Pipeline:
     """Runs stages on a run directory; a context manager, so that the grader's processes end with it."""
 
     def __init__(self, run: RunDirectory, recipe: Recipe, progress: Progress) -> None:
+        check_installed(recipe.section("train", TrainConfig).report_to)
         self.context = Context(run, recipe, progress)
 
     def __enter__(self) -> Self:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 
 def _settings(context: Context) -> OfflineConfig:
-    method = context.recipe.section("train", TrainConfig).method
-    return dataclasses.replace(context.recipe.section("offline", OfflineConfig), method=method)
+    train = context.recipe.section("train", TrainConfig)
+    offline = context.recipe.section("offline", OfflineConfig)
+    return dataclasses.replace(offline, method=train.method, report_to=train.report_to)
 
 
 def _table(context: Context, iteration: int) -> Path:

@@ -22,6 +22,7 @@ from restrl.grading.grader import SandboxGrader
 from restrl.grpo.config import GRPOConfig
 from restrl.grpo.methods import METHODS, TrainConfig, for_method
 from restrl.grpo.schedule import num_steps
+from restrl.pipeline.bands import with_bands
 from restrl.pipeline.compute import record_compute
 from restrl.pipeline.context import Context
 from restrl.pipeline.offline import choose_examples, train_on_examples
@@ -223,19 +224,26 @@ def _grader(context: Context) -> Iterator[Grader]:
 
 
 def _train_online(context: Context, iteration: int, name: str) -> None:
-    states = read_instances(context, iteration)
+    states = with_bands(
+        read_instances(context, iteration), context.run.path / f"iteration-{iteration}/samples.jsonl"
+    )
     from restrl.grpo.trainer import train_policy
 
     directory = input_policy(context, iteration)
+    train = context.recipe.section("train", TrainConfig)
     # What the policy samples with is what it is trained with.
     sampling = dataclasses.asdict(context.policy_config.sampling_params())
     reverse = METHODS[method_name(context)].data == "instances" and (
         context.recipe.section("rest", RestConfig).curriculum == "reverse"
     )
     settings = dataclasses.replace(
-        context.recipe.section("grpo", GRPOConfig), order="given" if reverse else "shuffled", **sampling
+        context.recipe.section("grpo", GRPOConfig),
+        order="given" if reverse else "shuffled",
+        log_completions=train.log_completions,
+        report_to=train.report_to,
+        **sampling,
     )
-    config = for_method(settings, method_name(context))
+    config = for_method(settings, train.method)
     done = 0
 
     def on_log(metrics: Mapping[str, float]) -> None:

@@ -25,6 +25,7 @@ from restrl.policy import prompting
 from restrl.policy.decode_loop import Row, decode, supports_loop
 from restrl.policy.engine import EngineStats, check_requests
 from restrl.policy.generate_loop import decode_with_generate
+from restrl.policy.memory import memory_advice
 from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer, load_weights
 from restrl.policy.path_cache import PathCache
 from restrl.policy.sampling import uniforms
@@ -60,11 +61,14 @@ class TransformersPolicy:
 
     Attributes:
         stats: Counters.
+        section: Of the settings that it was made from, for messages.
 
     Raises:
         ModelError: The directory is not a usable model.
         ConfigError: A setting is not allowed.
     """
+
+    section = "policy"
 
     def __init__(
         self,
@@ -163,13 +167,17 @@ class TransformersPolicy:
         Raises:
             ConfigError: A sampling parameter or a request is out of range.
             ModelError: A prompt leaves no room for a token in the model's context.
-            EngineError: The model gave logits that are not finite.
+            EngineError: The model gave logits that are not finite, or memory ran out.
         """
         check_requests(requests, params)
         began = time.perf_counter()
         prompts = [self._encode(request) for request in requests]
         results: list[list[Completion | None]] = [[None] * request.n for request in requests]
-        with _evaluating(self.model), torch.inference_mode():
+        memory = {
+            f"{self.section}.max_batch_tokens": self.max_batch_tokens,
+            "policy.max_new_tokens": params.max_new_tokens,
+        }
+        with _evaluating(self.model), torch.inference_mode(), memory_advice("sampling", memory):
             for slots in self._batches(requests, prompts, params.max_new_tokens):
                 rows = [self._row(requests[s.request], s.sample, prompts[s.request], params) for s in slots]
                 prefilled = self._decode(rows, params)

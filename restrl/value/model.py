@@ -22,6 +22,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from restrl.errors import ConfigError, EngineError, ModelError
+from restrl.policy.memory import memory_advice
 from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer, load_weights
 from restrl.policy.prompting import resolve_style, state_offsets
 from restrl.types import State
@@ -174,7 +175,8 @@ class TrainedValueModel:
             unique[sequence.ids].append(sequence)
         rows = list(unique)
         values = [math.nan] * count
-        with torch.inference_mode():
+        memory = {"the value model's max_batch_tokens": self.max_batch_tokens}
+        with torch.inference_mode(), memory_advice("scoring states", memory):
             for batch in length_batches([len(ids) for ids in rows], self.max_batch_tokens):
                 ids = [rows[i] for i in batch]
                 outputs_BT = outputs(self.model, ids, [unique[row][0].start for row in ids]).float()

@@ -33,11 +33,18 @@ RESUME = GRPOConfig(
     max_new_tokens=12,
     save_every=2,
     micro_batch=4,
+    grader_patience_s=0.0,
 )
 
 
 SMALL = GRPOConfig(
-    num_generations=4, prompts_per_step=2, learning_rate=1e-3, lr_scheduler="constant", max_new_tokens=12, device="cpu"
+    num_generations=4,
+    prompts_per_step=2,
+    learning_rate=1e-3,
+    lr_scheduler="constant",
+    max_new_tokens=12,
+    device="cpu",
+    grader_patience_s=0.0,
 )
 
 
@@ -112,6 +119,7 @@ def build_bench(
     """A trainer that was not started."""
     from restrl.grpo import engine as engine_module
     from restrl.grpo import trainer as trainer_module
+    from restrl.grpo.patience import PatientGrader
     from restrl.grpo.rollout import EngineRollout, TrainingSet
     from restrl.grpo.session import global_rng_kept, quiet
 
@@ -123,11 +131,12 @@ def build_bench(
         policies.append((make_policy or RecordingPolicy)(*args))
         return policies[-1]
 
-    rollout = EngineRollout(data, grader or CharGrader(), config, factory)
+    patient = PatientGrader(grader or CharGrader(), 0.0)
+    rollout = EngineRollout(data, patient, config, factory)
     args = engine_module.engine_config(config, data, tmp_path, 1)
     with quiet(), global_rng_kept():
         trainer = trainer_module._build_trainer(
-            model_dir, data, config, args, rollout, trainer_module._StepLog(rollout, None, None)
+            model_dir, data, config, args, rollout, trainer_module._StepLog(rollout, patient, config, None)
         )
     return Bench(trainer, rollout, policies, data)
 

@@ -123,7 +123,7 @@ def test_stages_of_a_launch_are_run_once_and_training_is_shared(runs: Path) -> N
     states = {name: stage["state"] for name, stage in manifest["stages"].items()}
     assert states["iteration-1/train-policy"] == states["values-base/train"] == "done"
     assert len(read_metrics(two / "iteration-1/policy/metrics.jsonl")) == 2
-    names = [sorted(path.name for path in (run / "iteration-1").rglob("*")) for run in (one, two)]
+    names = [sorted(path.name.split(".tf")[0] for path in (run / "iteration-1").rglob("*")) for run in (one, two)]
     assert names[0] == names[1]
     costs = [json.loads((run / "iteration-1/compute.json").read_text())["total"] for run in (one, two)]
     assert (

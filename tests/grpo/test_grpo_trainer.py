@@ -228,7 +228,7 @@ def test_policy_learns_what_is_rewarded(model_dir: Path, tmp_path: Path) -> None
     assert report.completions == 16 * 32
     # Everything that is logged is defined, and the file says what the callback was told.
     assert all(set(record) <= set(METRICS) for record in records)
-    assert set(METRICS) - {"kl"} <= set(records[0])
+    assert set(METRICS) - {"kl", "pass_rate/BAND"} <= set(records[0])
     assert read_metrics(tmp_path / "metrics.jsonl") == records
     assert [record["step"] for record in records] == list(range(1, 17))
     # Done: nothing is trained again, and the model loads with its tokenizer.

@@ -98,11 +98,12 @@ def _arm_journal(number: int) -> None:
 
 
 def artifacts_of(run: Path) -> dict[str, str]:
-    """Returns a digest of every artifact; times are taken out, and the report, which shows them, is left out."""
+    """Returns a digest of every artifact; times are taken out; the report and the event files, which show them, are left out."""
     digests = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
-        if not path.is_file() or name in ("lock", "manifest.json") or name.startswith("report/"):
+        watching = name.startswith("report/") or "/logs/" in name
+        if not path.is_file() or name in ("lock", "manifest.json") or watching:
             continue
         if path.suffix in (".json", ".jsonl"):
             rows = (
