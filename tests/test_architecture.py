@@ -85,7 +85,7 @@ HEAVY = {
     "peft": ("grpo", "policy", "value"),
     "datasets": ("grpo", "value", "problems"),
     "vllm": ("policy",),
-    "matplotlib": ("report",),
+    "matplotlib": ("report", "reproduce/figures"),
     "tensorboardX": ("tracking",),
     "wandb": ("tracking",),
     "trackio": ("tracking",),

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib as mpl
@@ -62,12 +63,17 @@ def render_figure(name: str, data: ReportData) -> dict[str, bytes] | None:
         name: One of `restrl.report.captions.FIGURES`.
         data: What the report shows.
     """
+    return render(lambda: FIGURES[name].draw(data))
+
+
+def render(draw: Callable[[], Figure | None]) -> dict[str, bytes] | None:
+    """Returns what a function draws in the style of the report, as ``{"svg": ..., "png": ...}``; None for nothing."""
     with mpl.rc_context(), warnings.catch_warnings():
         # A method may be named in a script that matplotlib's own font lacks; browsers have fonts for it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
-        figure = FIGURES[name].draw(data)
+        figure = draw()
         if figure is None:
             return None
         # Once for both formats: a figure that owns its layout engine would be laid out and drawn twice for each.

@@ -126,8 +126,10 @@ class Workspace:
                     values.train(context, tag, kind)
 
     def measure_spread(self, seed: int) -> None:
-        """Measures the reward spread of groups before and after the first assembly."""
+        """Measures the reward spread of groups before and after the first assembly; needs no training."""
         with self.open(seed, SHARED_FROM) as pipeline:
+            training.sample(pipeline.context, 1)
+            training.assemble_instances(pipeline.context, 1)
             training.measure_spread(pipeline.context, 1)
 
     def shares_samples(self, arm: str) -> bool:
