@@ -23,8 +23,8 @@ from restrl.pipeline.context import Context, load_problem_sets, policy_path
 from restrl.pipeline.following import follow
 from restrl.policy import PolicyConfig, check_policy
 from restrl.progress import Progress
-from restrl.tracking import check_installed
 from restrl.stages import RunConfig
+from restrl.tracking import check_installed
 from restrl.value.kinds import ValueKind
 
 

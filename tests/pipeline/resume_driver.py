@@ -98,7 +98,7 @@ def _arm_journal(number: int) -> None:
 
 
 def artifacts_of(run: Path) -> dict[str, str]:
-    """Returns a digest of every artifact; times are taken out; the report and the event files, which show them, are left out."""
+    """Returns a digest of every artifact; times are taken out; report and event files are left out."""
     digests = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
