@@ -21,6 +21,7 @@ STAGE_HELP = {
     "sample": "sample and grade solutions of the training problems",
     "assemble": "filter the problems and assemble training instances",
     "train-policy": "train the policy by GRPO from the assembled instances",
+    "validate": "evaluate every policy so far on the validation problems, and choose the one to keep",
     "collect-values": "collect values of states by tree search with real rewards",
     "train-value": "train the value model on the collected values",
     "evaluate": "decode and grade: the held-out problems of a run, or any policy on any problem sets",

@@ -2,9 +2,13 @@
 
 Stages run in this order; one that is done is skipped, one that was interrupted continues::
 
-    iteration-K/sample -> iteration-K/assemble -> iteration-K/train-policy, for K = 1..iterations
+    iteration-0/validate, then for K = 1..iterations:
+    iteration-K/sample -> iteration-K/assemble -> iteration-K/train-policy -> iteration-K/validate
     values-base/collect -> values-base/train, values-trained/collect -> values-trained/train
     evaluate/POLICY-METHOD -> report
+
+After the last iteration ``kept.json`` says which one's policy is the trained one (`restrl.pipeline.validation`): that
+one gets a value model and is evaluated.
 """
 
 from __future__ import annotations
@@ -18,12 +22,11 @@ from restrl.artifacts import RunDirectory
 from restrl.config import Recipe
 from restrl.errors import ConfigError
 from restrl.grpo.methods import TrainConfig
-from restrl.pipeline import evaluating, reporting, training, values
+from restrl.pipeline import evaluating, reporting, training, validation, values
 from restrl.pipeline.context import Context, load_problem_sets, policy_path
 from restrl.pipeline.following import follow
 from restrl.policy import PolicyConfig, check_policy
 from restrl.progress import Progress
-from restrl.stages import RunConfig
 from restrl.tracking import check_installed
 from restrl.value.kinds import ValueKind
 
@@ -73,20 +76,8 @@ class Pipeline:
             kind: What stage ``train-value`` trains; see `restrl.value.kinds`.
         """
         context = self.context
-        iterations = range(1, context.recipe.section("run", RunConfig).iterations + 1)
+        self._iterate(stage)
         tags = values.tags(context)
-        for iteration in iterations:
-            if stage in (None, "sample"):
-                training.sample(context, iteration)
-            if stage in (None, "assemble"):
-                training.assemble_instances(context, iteration)
-                if iteration == 1:
-                    training.measure_spread(context, iteration)
-            if stage in (None, "train-policy"):
-                training.train(context, iteration)
-            elif not context.run.is_done(f"iteration-{iteration}/train-policy"):
-                # A later iteration starts from the policy that this one still has to train.
-                break
         for tag in tags:
             if stage in (None, "collect-values"):
                 values.collect(context, tag)
@@ -97,6 +88,29 @@ class Pipeline:
         if stage in (None, "report"):
             return Result(*reporting.report(context))
         return Result(f"{stage}: done; see {context.run.path}", {"stage": stage, "out": str(context.run.path)})
+
+    def _iterate(self, stage: str | None) -> None:
+        """Trains the policy, iteration by iteration, with evaluation after each; a stage alone does the next one."""
+        context = self.context
+        if stage in (None, "validate"):
+            validation.validate(context, 0)
+        for iteration in range(1, context.settings.iterations + 1):
+            was_trained = context.run.is_done(f"iteration-{iteration}/train-policy")
+            if stage in (None, "sample"):
+                training.sample(context, iteration)
+            if stage in (None, "assemble"):
+                training.assemble_instances(context, iteration)
+                if iteration == 1:
+                    training.measure_spread(context, iteration)
+            if stage in (None, "train-policy"):
+                training.train(context, iteration)
+            if not (was_trained or stage is None):
+                # A later iteration starts from the policy that this one has, or still has to train.
+                return
+            if stage in (None, "validate"):
+                validation.validate(context, iteration)
+        if stage in (None, "validate"):
+            validation.choose(context)
 
 
 __all__ = ["Pipeline", "Result", "check", "follow"]

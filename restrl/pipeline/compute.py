@@ -15,6 +15,7 @@ from typing import Any
 from restrl.artifacts import dump_json, read_jsonl, write_atomic
 from restrl.grpo.methods import METHODS, TrainConfig
 from restrl.pipeline.context import Context
+from restrl.report.data import ComputeRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +84,39 @@ def _training(context: Context, iteration: int) -> Compute:
 
 
 def read_compute(context: Context) -> list[dict[str, Any]]:
-    """Returns the records of the iterations that have one."""
-    paths = [
-        context.run.path / f"iteration-{index}/compute.json" for index in range(1, context.settings.iterations + 1)
-    ]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    """Returns the records of the iterations that have one, with the iteration's number."""
+    records = []
+    for index in range(1, context.settings.iterations + 1):
+        path = context.run.path / f"iteration-{index}/compute.json"
+        if path.exists():
+            records.append({"iteration": index, **json.loads(path.read_text(encoding="utf-8"))})
+    return records
+
+
+def total_compute(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the sum over iterations, in the shape of one record: ``sampling``, ``training`` and ``total``."""
+    return {
+        part: dataclasses.asdict(sum((Compute(**record.get(part, {})) for record in records), Compute()))
+        for part in ("sampling", "training", "total")
+    }
+
+
+def compute_rows(records: Sequence[dict[str, Any]]) -> list[ComputeRow]:
+    """Returns the rows of the table over iterations, and of two or more their sum."""
+    rows = [_row(f"iteration {record['iteration']}", record) for record in records]
+    return rows if len(rows) < 2 else [*rows, _row("total", total_compute(records))]
+
+
+def _row(name: str, record: dict[str, Any]) -> ComputeRow:
+    return ComputeRow(name=name, before_training=record["sampling"]["completions"], **record["total"])
 
 
 def compute_notes(records: Sequence[dict[str, Any]]) -> list[str]:
     """Returns what training took, in words: one line, over all iterations."""
     if not records:
         return []
-    sampling = sum((Compute(**record["sampling"]) for record in records), Compute())
-    total = sum((Compute(**record["total"]) for record in records), Compute())
+    sums = total_compute(records)
+    sampling, total = Compute(**sums["sampling"]), Compute(**sums["total"])
     iterations = f"{len(records)} iterations" if len(records) > 1 else "1 iteration"
     return [
         f"Training by {METHODS[records[0]['method']].label}, {iterations}: {total.completions:,} completions sampled "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,14 +23,25 @@ from restrl.progress import Progress
 from restrl.stages import EvaluateConfig, ProblemsConfig, RunConfig
 from restrl.types import Policy, Problem
 
+KEPT = "kept.json"
+"""The file that says which iteration's policy is kept, and why."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProblemSets:
-    """The problems of a run; `value` and `train` come from the training source and share nothing unless so asked."""
+    """The problems of a run.
+
+    Attributes:
+        train: For training the policy.
+        value: For collecting values; from the same source, sharing nothing with `train` unless so asked.
+        held_out: For the final comparison.
+        validation: For the evaluation after each iteration; empty where there is none.
+    """
 
     train: tuple[Problem, ...]
     value: tuple[Problem, ...]
     held_out: tuple[Problem, ...]
+    validation: tuple[Problem, ...] = ()
 
     @property
     def training(self) -> dict[str, Problem]:
@@ -56,15 +68,21 @@ class Context:
 
     @cached_property
     def problems(self) -> ProblemSets:
-        """The problem sets: those of the run directory, or loaded now and kept there."""
+        """The problem sets: those of the run directory, or loaded now and kept there.
+
+        A run directory without validation problems, as it is where they are off, or in a run from before they were on
+        by default, goes on without them.
+        """
         folder = self.run.path / "problems"
-        names = [field.name for field in dataclasses.fields(ProblemSets)]
+        names = ["train", "value", "held_out"]
         if not self.run.is_done("problems"):
             loaded = load_problem_sets(self.recipe)
             folder.mkdir(exist_ok=True)
             with self.run.stage("problems"):
-                for name in names:
+                for name in [*names, "validation"] if loaded.validation else names:
                     write_problems(folder / f"{name}.jsonl", getattr(loaded, name))
+        if (folder / "validation.jsonl").exists():
+            names.append("validation")
         return ProblemSets(*(tuple(read_problems(self.run.need(f"problems/{name}.jsonl", "run"))) for name in names))
 
     @property
@@ -81,12 +99,26 @@ class Context:
         """Directory of the policy that the run starts from."""
         return policy_path(self.policy_config)
 
+    @property
+    def kept(self) -> int | None:
+        """The iteration whose policy is the trained one; 0 is the base policy, None is not decided yet."""
+        if self.settings.iterations == 0 or self.settings.keep == "last" or not self.problems.validation:
+            return self.settings.iterations
+        path = self.run.path / KEPT
+        return int(json.loads(path.read_text(encoding="utf-8"))["iteration"]) if path.exists() else None
+
     def policy_dir(self, tag: str) -> Path:
-        """Directory of the policy ``base`` or ``trained`` (after the last iteration)."""
-        last = self.settings.iterations
-        if tag == "base" or last == 0:
+        """Directory of the policy ``base`` or ``trained``: that of the iteration that is kept."""
+        kept = 0 if tag == "base" else self.kept
+        if kept is None:
+            self.run.need(KEPT, "validate")
+        return self.iteration_policy(kept or 0)
+
+    def iteration_policy(self, iteration: int) -> Path:
+        """Directory of the policy after an iteration; 0 is the base policy."""
+        if iteration == 0:
             return self.base_policy
-        return self.run.need(f"iteration-{last}/policy/model", "train-policy")
+        return self.run.need(f"iteration-{iteration}/policy/model", "train-policy")
 
     @contextmanager
     def policy(self, directory: Path) -> Iterator[Policy]:
@@ -137,14 +169,43 @@ def load_problem_sets(recipe: Recipe) -> ProblemSets:
         )
     source, number = getattr(config, split), getattr(config, f"{split}_count")
     held_out = _load(source, number, config.seed, f"problems.{split}")
-    known = {problem.statement.strip() for problem in training}
-    shared = [problem.id for problem in held_out if problem.statement.strip() in known]
+    _check_apart(held_out, training, f"problems.{split} = {source!r}", "problems.train")
+    validation: Sequence[Problem] = ()
+    if _validates(recipe):
+        validation = held_out if split == "validation" else _validation(config, training, held_out)
+    return ProblemSets(tuple(train), tuple(value) or tuple(train), tuple(held_out), tuple(validation))
+
+
+def _validates(recipe: Recipe) -> bool:
+    """Whether every iteration is evaluated on validation problems."""
+    config = recipe.section("problems", ProblemsConfig)
+    # The default of the setting says nothing about problems of another kind.
+    foreign = config.validation.startswith("starter/") and not config.train.startswith("starter/")
+    samples = recipe.section("evaluate", EvaluateConfig).validation_samples
+    return bool(recipe.section("run", RunConfig).iterations and samples and not foreign)
+
+
+def _validation(config: ProblemsConfig, training: Sequence[Problem], held_out: Sequence[Problem]) -> Sequence[Problem]:
+    try:
+        validation = _load(config.validation, config.validation_count, config.seed, "problems.validation")
+    except ProblemError as error:
+        raise ProblemError(f"{error}, or switch the evaluation after each iteration off: {_OFF}") from None
+    where = f"problems.validation = {config.validation!r}"
+    _check_apart(validation, training, where, "problems.train")
+    _check_apart(validation, held_out, where, f"problems.test, which must choose nothing ({_OFF} chooses nothing)")
+    return validation
+
+
+_OFF = "--set evaluate.validation_samples=0"
+
+
+def _check_apart(problems: Sequence[Problem], others: Sequence[Problem], where: str, other: str) -> None:
+    known = {problem.statement.strip() for problem in others}
+    shared = [problem.id for problem in problems if problem.statement.strip() in known]
     if shared:
         raise ProblemError(
-            f"problems.{split} = {source!r}: {len(shared)} problems are also in problems.train, first {shared[0]!r}; "
-            "remove them from one of the two"
+            f"{where}: {len(shared)} problems are also in {other}, first {shared[0]!r}; remove them from one of the two"
         )
-    return ProblemSets(tuple(train), tuple(value) or tuple(train), tuple(held_out))
 
 
 def _load(source: str, count: int, seed: int, key: str) -> Sequence[Problem]:

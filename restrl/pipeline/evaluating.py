@@ -13,6 +13,7 @@ import dataclasses
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ PUBLIC_LABEL = ", public tests used"
 
 def jobs(context: Context) -> list[tuple[str, str]]:
     """Returns (policy, method) pairs: what is decoded, in order."""
-    policies = ("base", "trained") if context.settings.iterations else ("base",)
+    policies = ("base",) if context.kept == 0 else ("base", "trained")
     with_values = tags(context)
     return [
         (tag, method)
@@ -58,24 +59,64 @@ def method_name(context: Context, method: str) -> str:
 
 def evaluate(context: Context) -> None:
     """Decodes and grades; one table per policy and method."""
+    config = context.recipe.section("evaluate", EvaluateConfig)
     for tag, method in jobs(context):
-        _evaluate(context, tag, method)
+        name = f"evaluate/{tag}-{method}"
+        if context.run.is_done(name):
+            continue
+        measure(
+            context,
+            Measurement(
+                stage=name,
+                table=name,
+                label=f"{tag} policy",
+                directory=context.policy_dir(tag),
+                problems=context.problems.held_out,
+                method=method,
+                budget=config.budget,
+                seed=derive_seed(context.seed, "evaluate", tag),
+                value_tag=tag,
+                saves_trees=config.save_trees,
+            ),
+        )
 
 
-def _evaluate(context: Context, tag: str, method: str) -> None:
-    name = f"evaluate/{tag}-{method}"
-    if context.run.is_done(name):
-        return
-    problems = context.problems.held_out
-    config = dataclasses.replace(
-        context.recipe.section("decode", DecodeConfig), budget=context.recipe.section("evaluate", EvaluateConfig).budget
-    )
-    if method == "sample":  # it answers with its first completion, whatever the others are chosen by
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One stage that decodes problems by a policy and grades what comes out.
+
+    Attributes:
+        stage: Its name in the manifest.
+        table: Path of its table below the run directory, without the ending.
+        label: Of the policy, for people.
+        directory: The policy.
+        problems: What is decoded.
+        method: A name of `restrl.decoding.DECODERS`.
+        budget: Completions per problem.
+        seed: Of everything random.
+        value_tag: Whose value model takes part, where the method needs one.
+        saves_trees: Keep the searches, where the method is one.
+    """
+
+    stage: str
+    table: str
+    label: str
+    directory: Path
+    problems: tuple[Problem, ...]
+    method: str
+    budget: int
+    seed: int
+    value_tag: str = ""
+    saves_trees: bool = False
+
+
+def measure(context: Context, what: Measurement) -> None:
+    """Runs the stage; its table has one record per problem (`restrl.evaluation.results`)."""
+    config = dataclasses.replace(context.recipe.section("decode", DecodeConfig), budget=what.budget)
+    if what.method == "sample":  # it answers with its first completion, whatever the others are chosen by
         config = dataclasses.replace(config, selection="score", public_tests=False)
-    keeps_trees = method in SEARCHES and context.recipe.section("evaluate", EvaluateConfig).save_trees
-    directory = context.policy_dir(tag)
-    files = _Files(context.run.path, name)
-    seed = derive_seed(context.seed, "evaluate", tag)
+    keeps_trees = what.saves_trees and what.method in SEARCHES
+    files = _Files(context.run.path, what.table)
     made: set[int] = set()
 
     def on_chunk(count: int) -> None:
@@ -84,24 +125,24 @@ def _evaluate(context: Context, tag: str, method: str) -> None:
             context.progress.advance(count)
 
     with (
-        context.run.stage(name, {"policy": directory}),
-        context.policy(directory) as policy,
-        _value_model(context, tag, method) as value_model,
+        context.run.stage(what.stage, {"policy": what.directory}),
+        context.policy(what.directory) as policy,
+        _value_model(context, what.value_tag, what.method) as value_model,
         open_execution(context.recipe.section("grading", GradingConfig)) as execution,
     ):
 
         def make(chunk: Sequence[Problem], index: int) -> list[dict[str, Any]]:
             made.add(index)
             files.forget(index)
-            saver = TreeSaver(chunk, f"{method_name(context, method)}, {tag} policy") if keeps_trees else None
+            saver = TreeSaver(chunk, f"{method_name(context, what.method)}, {what.label}") if keeps_trees else None
             with Journal(files.journal(index)) as journal:
                 decoded = decode(
-                    method,
+                    what.method,
                     chunk,
                     policy,
                     value_model,
                     config,
-                    seed,
+                    what.seed,
                     params=context.params,
                     on_progress=context.progress.advance,
                     on_round=saver.on_round if saver else None,
@@ -114,8 +155,8 @@ def _evaluate(context: Context, tag: str, method: str) -> None:
                 write_atomic(files.trees(index), trees_bytes(saver.entries(decoded, grader.grades)))
             return records
 
-        context.progress.start(f"{tag} policy: decode by {METHOD_NAMES[method]}", len(problems))
-        context.run.table(f"{name}.jsonl", problems, context.settings.chunk_size, make, on_chunk)
+        context.progress.start(f"{what.label}: decode by {METHOD_NAMES[what.method]}", len(what.problems))
+        context.run.table(f"{what.table}.jsonl", what.problems, context.settings.chunk_size, make, on_chunk)
         if keeps_trees:
             files.join_trees()
         files.clear()
@@ -209,18 +250,23 @@ def read_evaluations(context: Context) -> dict[tuple[str, str], EvaluationResult
     Raises:
         ArtifactError: There is none yet.
     """
-    config = context.recipe.section("evaluate", EvaluateConfig)
     results = {}
     for tag, method in jobs(context):
         path = context.run.path / f"evaluate/{tag}-{method}.jsonl"
         if not path.exists() and (tag, method) != jobs(context)[0]:
             continue
         context.run.need(f"evaluate/{tag}-{method}.jsonl", "evaluate")
-        results[tag, method] = from_records(
-            read_jsonl(path),
-            independent=method in INDEPENDENT,
-            seed=derive_seed(context.seed, "bootstrap") % (1 << 31),
-            num_resamples=config.resamples,
-            confidence=config.confidence,
-        )
+        results[tag, method] = read_result(context, path, independent=method in INDEPENDENT)
     return results
+
+
+def read_result(context: Context, path: Path, *, independent: bool) -> EvaluationResult:
+    """Reads one table of `measure`, with the run's bootstrap."""
+    config = context.recipe.section("evaluate", EvaluateConfig)
+    return from_records(
+        read_jsonl(path),
+        independent=independent,
+        seed=derive_seed(context.seed, "bootstrap") % (1 << 31),
+        num_resamples=config.resamples,
+        confidence=config.confidence,
+    )

@@ -12,10 +12,12 @@ from typing import Any
 from restrl.artifacts import file_digest, read_jsonl
 from restrl.decoding.config import DecodeConfig
 from restrl.evaluation.results import EvaluationResult
+from restrl.evaluation.statistics import Interval
 from restrl.grpo.methods import METHODS, TrainConfig
-from restrl.pipeline.compute import compute_notes, read_compute
+from restrl.pipeline.compute import compute_notes, compute_rows, read_compute
 from restrl.pipeline.context import Context
 from restrl.pipeline.evaluating import method_name, read_evaluations
+from restrl.pipeline.validation import policy_name, read_validations
 from restrl.report.data import (
     BestOf,
     BudgetCurve,
@@ -24,6 +26,7 @@ from restrl.report.data import (
     Cost,
     DepthError,
     Example,
+    IterationRow,
     ReportData,
     Row,
     Spread,
@@ -33,6 +36,7 @@ from restrl.report.data import (
     difference_from,
     row_from,
 )
+from restrl.report.iteration_tables import text_tables
 from restrl.report.tables import console_table
 from restrl.report.write import write_report
 from restrl.rest.assembly import RestConfig
@@ -74,7 +78,7 @@ def report(context: Context) -> tuple[str, dict[str, Any]]:
     out = context.run.path / "report"
     with context.run.stage("report"):
         write_report(data, out)
-    text = "\n".join([console_table(data), *data.notes, f"report: {out / 'report.html'}"])
+    text = "\n".join([console_table(data), text_tables(data), *data.notes, f"report: {out / 'report.html'}"])
     return text, json.loads((out / "results.json").read_text())
 
 
@@ -96,10 +100,35 @@ def collect(context: Context) -> ReportData:
         curves=tuple(_curves(table, evaluations)),
         differences=tuple(_differences(table, evaluations)),
         costs=tuple(_costs(table, evaluations, stages)),
+        iterations=iteration_rows(context),
+        compute=tuple(compute_rows(read_compute(context))),
         environment=_environment(context),
         timings={name: entry["seconds"] for name, entry in stages.items() if name != "report"},
         examples=tuple(_examples(context, evaluations)),
         notes=tuple(_notes(context)),
+    )
+
+
+def iteration_rows(context: Context) -> tuple[IterationRow, ...]:
+    """Returns the policies of the run on validation problems, as far as it is."""
+
+    def read(record: Mapping[str, Any] | None) -> Interval | None:
+        return None if record is None else Interval(**record)
+
+    kept = context.run.manifest.get("kept", {}).get("iteration")
+    return tuple(
+        IterationRow(
+            name=policy_name(record["iteration"]),
+            num_problems=record["num_problems"],
+            num_samples=record["num_samples"],
+            pass_at_1=Interval(**record["pass@1"]),
+            mean_reward=Interval(**record["mean_reward"]),
+            pass_at_k={int(k): Interval(**item) for k, item in record["pass@k"].items()},
+            vs_base=read(record["vs_base"]),
+            vs_previous=read(record["vs_previous"]),
+            kept=record["iteration"] == kept,
+        )
+        for record in read_validations(context)
     )
 
 
@@ -222,6 +251,10 @@ def _examples(context: Context, evaluations: Mapping[tuple[str, str], Evaluation
 
 def _notes(context: Context) -> list[str]:
     notes = compute_notes(read_compute(context))
+    kept = context.run.manifest.get("kept")
+    # With one iteration and no choice there is nothing to say.
+    if kept and (kept["rule"] == "best" or context.settings.iterations > 1):
+        notes.append(kept["reason"])
     layers = context.run.manifest.get("grading_layers")
     if layers is not None:
         notes.append("Programs were graded under these isolation layers: " + (", ".join(layers) or "none") + ".")

@@ -37,9 +37,7 @@ from restrl.types import Completion, Grade, Grader, Problem, State
 
 def input_policy(context: Context, iteration: int) -> Path:
     """Directory of the policy that an iteration samples from and trains."""
-    if iteration == 1:
-        return context.base_policy
-    return context.run.need(f"iteration-{iteration - 1}/policy/model", "train-policy")
+    return context.iteration_policy(iteration - 1)
 
 
 def method_name(context: Context) -> str:
@@ -224,9 +222,7 @@ def _grader(context: Context) -> Iterator[Grader]:
 
 
 def _train_online(context: Context, iteration: int, name: str) -> None:
-    states = with_bands(
-        read_instances(context, iteration), context.run.path / f"iteration-{iteration}/samples.jsonl"
-    )
+    states = with_bands(read_instances(context, iteration), context.run.path / f"iteration-{iteration}/samples.jsonl")
     from restrl.grpo.trainer import train_policy
 
     directory = input_policy(context, iteration)

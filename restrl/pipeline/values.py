@@ -20,7 +20,7 @@ from restrl.value.targets import Trajectory
 def tags(context: Context) -> tuple[str, ...]:
     """Which policies get a value model of their own: a value belongs to a policy (V^pi)."""
     wanted = context.recipe.section("evaluate", EvaluateConfig).values_for
-    if context.settings.iterations == 0:
+    if context.kept == 0:
         return ("base",)
     return ("base", "trained") if wanted == "both" else (wanted,)
 

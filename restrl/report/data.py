@@ -168,6 +168,56 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class IterationRow:
+    """The policy after an iteration, on validation problems.
+
+    Attributes:
+        name: ``base``, or the iteration.
+        num_problems: Validation problems.
+        num_samples: Samples of each.
+        pass_at_1: Mean share of samples that pass every test.
+        mean_reward: Mean share of tests passed by a sample.
+        pass_at_k: By k, ascending.
+        vs_base: pass@1 minus the base's, paired by problem; None for the base itself.
+        vs_previous: The same against the policy that the iteration started from.
+        kept: Its policy is the trained one; where the base is kept, there is none.
+    """
+
+    name: str
+    num_problems: int
+    num_samples: int
+    pass_at_1: Interval
+    mean_reward: Interval
+    pass_at_k: Mapping[int, Interval] = field(default_factory=dict)
+    vs_base: Interval | None = None
+    vs_previous: Interval | None = None
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeRow:
+    """What training took in one iteration, or in all: counts, and seconds by the clock.
+
+    Attributes:
+        name: The iteration, or ``total``.
+        completions: Sampled, those of the sampling stage included.
+        before_training: Completions of the sampling stage alone.
+        generated_tokens: Tokens of the completions.
+        grader_calls: Programs handed to the grader.
+        optimizer_steps: Updates of the policy.
+        wall_s: Over all interruptions.
+    """
+
+    name: str
+    completions: int
+    before_training: int
+    generated_tokens: int
+    grader_calls: int
+    optimizer_steps: int
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """A program that some method answered with.
 
@@ -204,6 +254,8 @@ class ReportData:
         curves: Budget curves.
         differences: Paired differences between methods at every budget.
         costs: What every method took.
+        iterations: The policies of the run on validation problems, the base first.
+        compute: What training took: one row per iteration, and their sum.
         environment: Versions, hardware, seeds, by name.
         timings: Wall-clock seconds by stage, in order.
         examples: Programs to show.
@@ -221,6 +273,8 @@ class ReportData:
     curves: tuple[BudgetCurve, ...] = ()
     differences: tuple[BudgetDifference, ...] = ()
     costs: tuple[Cost, ...] = ()
+    iterations: tuple[IterationRow, ...] = ()
+    compute: tuple[ComputeRow, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()

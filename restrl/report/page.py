@@ -13,6 +13,7 @@ from restrl.evaluation.statistics import Interval
 from restrl.report.captions import FIGURES
 from restrl.report.cost_tables import costs, difference_table
 from restrl.report.data import Example, ReportData, Row
+from restrl.report.iteration_tables import html_tables
 from restrl.report.palette import COLOURS, css_variables, printable
 from restrl.report.style import CSS
 from restrl.report.tables import HEADER, NUMERIC, columns, duration, headline, intervals_note, row_cells
@@ -41,6 +42,7 @@ def render_page(data: ReportData, svgs: Mapping[str, str]) -> str:
     """
     sections = [
         _results(data, svgs),
+        html_tables(data),
         _figures(data, svgs),
         costs(data),
         _bands(data),

@@ -18,6 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from restrl.report.captions import FIGURES
 from restrl.report.data import ReportData, to_plain
+from restrl.report.iteration_tables import markdown_tables, text_tables
 from restrl.report.page import render_page
 from restrl.report.tables import console_table, markdown_table
 from restrl.report.theme import RC
@@ -47,13 +48,17 @@ def write_report(data: ReportData, out_dir: Path) -> dict[str, Path]:
             continue
         svgs[name] = images["svg"].decode()
         files |= {f"figures/{name}.{suffix}": content for suffix, content in images.items()}
-    files["table.txt"] = console_table(data).encode()
-    files["table.md"] = markdown_table(data).encode()
+    files["table.txt"] = _joined(console_table(data), text_tables(data))
+    files["table.md"] = _joined(markdown_table(data), markdown_tables(data))
     files["results.json"] = (json.dumps(to_plain(data), indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
     files["report.html"] = render_page(data, svgs).encode()
     for name, content in files.items():
         _replace(out_dir / name, content)
     return {name: out_dir / name for name in files}
+
+
+def _joined(*parts: str) -> bytes:
+    return "\n".join(part for part in parts if part).encode()
 
 
 def render_figure(name: str, data: ReportData) -> dict[str, bytes] | None:
