@@ -34,6 +34,7 @@ SECTIONS: dict[str, str] = {
     "decode": "restrl.decoding.config:DecodeConfig",
     "evaluate": "restrl.stages:EvaluateConfig",
     "grading": "restrl.grading.config:GradingConfig",
+    "hardware": "restrl.grpo.hardware:HardwareConfig",
 }
 # Sections of manifests that no recipe has.
 _OTHER_SECTIONS: dict[str, str] = {"suite": "restrl.evaluation.config:SuiteConfig"}

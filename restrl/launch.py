@@ -45,6 +45,16 @@ def index() -> int:
     return int(_left.get("RANK", "0"))
 
 
+def processes() -> int:
+    """Returns how many processes were launched, at least 1."""
+    return int(_left.get("WORLD_SIZE", "1"))
+
+
+def uses_fsdp() -> bool:
+    """Whether the launcher asked for FSDP."""
+    return _left.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
 def processes_here() -> int:
     """Returns how many processes of the launch run on this machine, at least 1."""
     return int(_left.get("LOCAL_WORLD_SIZE", "1"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from restrl.errors import ConfigError
 from restrl.settings import setting
 from restrl.value.kinds import ValueKind
 
@@ -55,6 +56,16 @@ class ValueConfig:
     validation_share: float = setting(0.1, "share of the problems kept for validation", above=0.0, high=0.5)
     device: str = setting("auto", "auto, cpu or cuda")
     gradient_checkpointing: bool = setting(False, "recompute activations in the backward pass: less memory, slower")
+    lora_rank: int = setting(
+        0, "classifier: rank of LoRA adapters on the backbone's linear layers; 0 = train all weights", low=0
+    )
+
+    def __post_init__(self) -> None:
+        if self.lora_rank and self.architecture == "surprise":
+            raise ConfigError(
+                f"lora_rank is {self.lora_rank}, but architecture 'surprise' leaves the policy as it is; set lora_rank "
+                "to 0, or architecture to 'classifier'"
+            )
 
     def for_kind(self, kind: ValueKind) -> ValueConfig:
         """Returns the settings with the loss that ``auto`` means for a kind of scorer."""

@@ -38,6 +38,7 @@ from restrl.errors import ConfigError, EngineError
 from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer, recompute_option
 from restrl.policy.prompting import resolve_style, warn_about_boundaries
 from restrl.types import Problem
+from restrl.value.adapters import add_adapters, merge_adapters
 from restrl.value.breakdown import full_report
 from restrl.value.calibration import Predictions, ValueReport, evaluate_predictions
 from restrl.value.config import ValueConfig
@@ -111,7 +112,7 @@ def train_value_model(
     # Evaluation keeps no activations for a backward pass, so its batches can be larger.
     validation_batches = Batches(validation.batches(4 * config.batch_tokens))
     trainer = _ValueTrainer(
-        model=model,
+        model=add_adapters(model, config, seed),
         args=_arguments(checkpoints, config, seed),
         train_dataset=Batches(training.batches(config.batch_tokens)),
         eval_dataset=validation_batches,
@@ -317,7 +318,7 @@ def _last_checkpoint(folder: Path) -> Path | None:
 
 def _save(trainer: _ValueTrainer, tokenizer: PreTrainedTokenizerBase, report: ValueReport, output_dir: Path) -> None:
     target = output_dir / "model"
-    model = trainer.model_to_fit()
+    model = merge_adapters(trainer.model_to_fit())
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     temporary = output_dir / "report.json.tmp"
