@@ -75,7 +75,9 @@ def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", nargs="?", help="a TOML file or the name of a shipped recipe (default: starter)")
     parser.add_argument("--out", type=Path, help="the run directory (default: runs/NAME)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
-    parser.add_argument("--dry-run", action="store_true", help="check and print the resolved recipe, and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check recipe, model and problems, print the plan and its memory, stop"
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(stage=None)
@@ -272,7 +274,10 @@ def _run(args: argparse.Namespace) -> int:
     else:
         recipe = load_recipe(args.recipe, args.overrides)
     if args.dry_run:
-        print(recipe.to_toml(), end="")
+        from restrl.pipeline.dry_run import describe
+
+        print(recipe.to_toml())
+        print("\n".join(f"# {line}".rstrip() for line in describe(recipe)))
         return 0
     out = args.out or Path("runs") / recipe.name
     _use_threads(recipe)

@@ -7,6 +7,7 @@ trained policy is ``iteration-K/policy/model`` whatever the method.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from restrl.grpo.schedule import num_steps
 from restrl.pipeline.bands import with_bands
 from restrl.pipeline.compute import record_compute
 from restrl.pipeline.context import Context
+from restrl.pipeline.dry_run import check_launch, summary
 from restrl.pipeline.offline import choose_examples, train_on_examples
 from restrl.pipeline.prefixes import adapt_prefixes
 from restrl.pipeline.sampling import sample_and_grade
@@ -33,6 +35,8 @@ from restrl.rest.curriculum import reverse_curriculum
 from restrl.seeds import derive_seed
 from restrl.stages import EvaluateConfig, SampleConfig
 from restrl.types import Completion, Grade, Grader, Problem, State
+
+_log = logging.getLogger(__name__)
 
 
 def input_policy(context: Context, iteration: int) -> Path:
@@ -202,6 +206,12 @@ def stage_name(iteration: int) -> str:
 
 def train_stage(context: Context, iteration: int) -> None:
     """Runs an iteration's training stage, by all processes of a launch together; every one of them calls this."""
+    check_launch(context.recipe)
+    text, warning = summary(context.recipe, input_policy(context, iteration))
+    if not launch.index():
+        context.progress.note(text)
+        if warning:
+            _log.warning(warning)
     with launch.joined():
         if METHODS[method_name(context)].online:
             _train_online(context, iteration, stage_name(iteration))
