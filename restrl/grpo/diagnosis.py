@@ -40,13 +40,16 @@ def gradients_are_finite(model: torch.nn.Module) -> bool:
     return bool(torch.isfinite(torch.stack([norm.float().to(norms[0].device) for norm in norms])).all())
 
 
-def find_cause(model: torch.nn.Module, batch: Mapping[str, Any] | None, *, forward: bool) -> str:
+def find_cause(
+    model: torch.nn.Module, batch: Mapping[str, Any] | None, *, forward: bool, gradients: bool = True
+) -> str:
     """Says where the first number is that is not finite: batch, weights, activations, gradients, or only the loss.
 
     Args:
         model: As it was when the loss or the gradient was not finite.
         batch: What the forward was given.
         forward: Whether the forward may be run again, to find the first part of the model that gives such a number.
+        gradients: Whether the gradients come into question; those of a loss that is not finite are none either.
     """
     if batch is not None and (name := first_not_finite(_tensors(batch))) is not None:
         return f"the batch's {name} hold a number that is not finite"
@@ -54,7 +57,7 @@ def find_cause(model: torch.nn.Module, batch: Mapping[str, Any] | None, *, forwa
         return f"the weights are not finite, first {name}"
     if forward and batch is not None and (name := _bad_activation(model, batch)) is not None:
         return f"weights and batch are finite, but the outputs of {name} are not (logits overflow)"
-    if (name := bad_gradient(model)) is not None:
+    if gradients and (name := bad_gradient(model)) is not None:
         return f"weights, batch and logits are finite, but the gradient of {name} is not"
     return "weights, batch and logits are finite: the loss itself overflows"
 

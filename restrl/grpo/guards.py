@@ -49,7 +49,7 @@ class Guarded:
         """A forward and a backward pass; the loss must be finite."""
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
         if not bool(torch.isfinite(loss).all()):
-            raise self._diverged(f"the loss is {float(loss)}")
+            raise self._diverged(f"the loss is {float(loss)}", gradients=False)
         return loss
 
     def _clip_grad_norm(self, model: Any) -> Any:
@@ -74,9 +74,9 @@ class Guarded:
         if bad_weight(self.model) is not None:
             raise self._diverged("a weight is not finite", step=self.state.global_step)
 
-    def _diverged(self, what: str, step: int | None = None) -> Diverged:
+    def _diverged(self, what: str, step: int | None = None, *, gradients: bool = True) -> Diverged:
         single = self.args.world_size == 1
-        cause = find_cause(self.accelerator.unwrap_model(self.model), self._batch, forward=single)
+        cause = find_cause(self.accelerator.unwrap_model(self.model), self._batch, forward=single, gradients=gradients)
         history = [entry for entry in self.state.log_history if "loss" in entry]
         last = ""
         if history:

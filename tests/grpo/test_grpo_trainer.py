@@ -27,6 +27,7 @@ from restrl.grpo.rollout import TrainingSet
 from restrl.grpo.trainer import StateTrainer, train_policy
 from restrl.grpo.vllm_scorer import VllmScorer
 from restrl.policy.prompting import build_prompt, encode_prompt
+from restrl.tracking.tensorboard import read_events
 from restrl.types import Grade, Problem, State
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -229,6 +230,9 @@ def test_policy_learns_what_is_rewarded(model_dir: Path, tmp_path: Path) -> None
     # Everything that is logged is defined, and the file says what the callback was told.
     assert all(set(record) <= set(METRICS) for record in records)
     assert set(METRICS) - {"kl", "pass_rate/BAND"} <= set(records[0])
+    # Sampling and the update's forward agree on every token.
+    assert all(record["ratio"] == pytest.approx(1.0, abs=1e-4) for record in records)
+    assert 0 < max(record["ratio_deviation"] for record in records) < 2e-3
     assert read_metrics(tmp_path / "metrics.jsonl") == records
     assert [record["step"] for record in records] == list(range(1, 17))
     # Done: nothing is trained again, and the model loads with its tokenizer.
@@ -269,6 +273,27 @@ def test_resumed_is_uninterrupted(model_dir: Path, tmp_path: Path, uninterrupted
     same = ("step", "reward", "loss", "entropy", "lr", "grad_norm")
     logs = [[[r[key] for key in same] for r in read_metrics(p / "metrics.jsonl")] for p in (tmp_path, uninterrupted)]
     assert logs[0] == logs[1] and len(logs[0]) == 5
+    completions = [(path / "completions.jsonl").read_text() for path in (tmp_path, uninterrupted)]
+    assert completions[0] == completions[1]
+    (events,) = (tmp_path / "logs").glob("events.out.tfevents.*")
+    assert [event.step for event in read_events(events) if event.step] == [1, 2, 3, 4, 5]
+
+
+def test_sample_completions_say_what_was_rewarded(uninterrupted: Path) -> None:
+    shown = read_metrics(uninterrupted / "completions.jsonl")
+    assert [record["step"] for record in shown] == [step for step in range(1, 6) for _ in range(2)]
+    states = {state.problem.id: state for state in make_states()}
+    for best, worst in zip(shown[::2], shown[1::2], strict=True):
+        assert best["problem_id"] == worst["problem_id"] and best["reward_shaped"] >= worst["reward_shaped"]
+        assert best["advantage"] >= 0 >= worst["advantage"]
+        for record in (best, worst):
+            state = states[record["problem_id"]]
+            assert record["prefix"] == state.code and record["finish_reason"] in ("stop", "length")
+            program = state.program + record["completion"]
+            # A finished program is closed by a newline, which earns nothing here.
+            assert record["reward"] == CharGrader().grade([(state.problem, program)])[0].reward
+    assert len({record["problem_id"] for record in shown}) > 1
+    assert any(record["advantage"] > 0.1 for record in shown)
 
 
 @pytest.mark.slow

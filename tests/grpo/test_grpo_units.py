@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from restrl.grpo.metrics import (
     METRICS,
     OFFLINE_METRICS,
     MetricsLog,
+    Ratios,
     RolloutStats,
     read_metrics,
     rollout_metrics,
@@ -125,6 +127,23 @@ def test_rollout_metrics_merge_processes() -> None:
     assert merged["tokens_per_s"] == pytest.approx(10.0)
 
 
+def test_what_processes_saw_is_merged() -> None:
+    first = dataclasses.replace(
+        rollout([[0.0, 1.0]]), solved={"easy": (1, 2), "hard": (0, 2)}, tampered=1, ratios=Ratios(3.0, 2, 0.5)
+    )
+    second = dataclasses.replace(
+        rollout([[1.0, 1.0]]), solved={"easy": (2, 2), "": (1, 2)}, tampered=2, outage_s=7.0, ratios=Ratios(1.0, 2, 0.1)
+    )
+    merged = rollout_metrics([first, second])
+    assert {name: value for name, value in merged.items() if name.startswith("pass_rate")} == {
+        "pass_rate": pytest.approx(4 / 8),
+        "pass_rate/easy": pytest.approx(3 / 4),
+        "pass_rate/hard": 0.0,
+    }
+    assert (merged["tampered_completions"], merged["outage_s"]) == (3, 7.0)
+    assert (merged["ratio"], merged["ratio_deviation"]) == (1.0, 0.5)
+
+
 def test_step_record_is_defined_and_adds_up() -> None:
     logs = {
         "loss": 0.1,
@@ -133,9 +152,12 @@ def test_step_record_is_defined_and_adds_up() -> None:
         "entropy": 0.5,
         "kl": 0.0,
         "clip_ratio/region_mean": 0.0,
+        "clip_ratio/low_mean": 0.0,
+        "clip_ratio/high_mean": 0.0,
     }
-    record = step_record(3, logs, rollout_metrics([rollout([[0.0, 1.0]])]), step_s=5.0)
-    assert set(record) == set(METRICS)
+    stats = dataclasses.replace(rollout([[0.0, 1.0]]), solved={"easy": (1, 2)}, ratios=Ratios(2.0, 2, 0.1))
+    record = step_record(3, logs, rollout_metrics([stats]), step_s=5.0)
+    assert {name.replace("/easy", "/BAND") for name in record} == set(METRICS)
     assert record["generate_s"] + record["grade_wait_s"] + record["update_s"] == pytest.approx(record["step_s"])
 
 
