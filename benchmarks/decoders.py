@@ -77,6 +77,7 @@ OPTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "num_sample = 10": ("vm_mcts", "vm", {"num_sample": 10}),
     "num_decision = 3": ("vm_mcts", "vm", {"num_decision": 3}),
     "likelihood weight 2": ("vm_mcts", "vm", {"likelihood_weight": 2.0}),
+    "likelihood weight 2, 4 leaves in flight": ("vm_mcts", "vm", {"likelihood_weight": 2.0, "leaves_in_flight": 4}),
     "answer by clusters": ("vm_mcts", "vm", {"selection": "clusters"}),
     "public examples in the search": ("vm_mcts", "vm", {"public_tests": True}),
     "ORM-MCTS": ("orm_mcts", "orm", {}),
