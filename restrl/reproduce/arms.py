@@ -12,13 +12,12 @@ stands: one epoch for both.
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from restrl.config import RECIPES_DIR, Recipe, parse_override, recipe_from_dict, section_class
+from restrl.config import RECIPES_DIR, Recipe, parse_override, recipe_from_dict
 from restrl.errors import ConfigError
 
 Settings = Mapping[str, Any]
@@ -128,18 +127,10 @@ def arm_recipe(arm: str, scale: Scale, seed: int, overrides: Sequence[str] = ())
     for flag in overrides:
         section, key, value = parse_override(flag)
         settings[f"{section}.{key}"] = value
-    settings |= {"run.seed": seed, "train.method": METHODS[arm], **_pinned()}
+    settings |= {"run.seed": seed, "train.method": METHODS[arm], **PINNED}
     if scale.new_problems:
         settings["problems.seed"] = seed
     for name, value in settings.items():
         section, _, key = name.partition(".")
         tables.setdefault(section, {})[key] = value
     return recipe_from_dict(tables, name=f"reproduce-{arm}", where=f"recipe of arm {arm}")
-
-
-def _pinned() -> Settings:
-    return {name: value for name, value in PINNED.items() if _is_setting(*name.split("."))}
-
-
-def _is_setting(section: str, key: str) -> bool:
-    return key in {field.name for field in dataclasses.fields(section_class(section))}

@@ -91,11 +91,8 @@ def draw_curves(plot: Curves) -> Figure:
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
     last = max(line.x[-1] for line in panel.lines)
-    ends = []
     for line in panel.lines:
-        shade = colour(_shade(line.name))
-        _draw_line(axes, line, shade)
-        ends.append((theme.label(line.name), line.y[-1].mean, shade))
+        _draw_line(axes, line, colour(_shade(line.name)))
     axes.set_title(panel.title)
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
@@ -107,7 +104,11 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.margins(y=0.12)
     axes.set_xlim(axes.get_xlim()[0], last)
     axes.set_ylim(*axes.get_ylim())
-    theme.label_line_ends(axes, last, ends)
+    if all(line.x[-1] == last for line in panel.lines):
+        ends = [(theme.label(line.name), line.y[-1].mean, colour(_shade(line.name))) for line in panel.lines]
+        theme.label_line_ends(axes, last, ends)
+    else:
+        axes.legend(frameon=False, fontsize=10, loc="lower right")
 
 
 def _draw_line(axes: Axes, line: Line, shade: str) -> None:
@@ -117,7 +118,7 @@ def _draw_line(axes: Axes, line: Line, shade: str) -> None:
     if not published:
         axes.fill_between(line.x, low, high, color=shade, alpha=0.13, linewidth=0)
     style = (0, (4, 2.5)) if published else "solid"
-    axes.plot(line.x, y, color=shade, marker="o", markersize=4, linestyle=style, clip_on=False)
+    axes.plot(line.x, y, color=shade, marker="o", markersize=4, linestyle=style, clip_on=False, label=line.name)
 
 
 def draw_histograms(plot: Histograms) -> Figure:

@@ -62,18 +62,19 @@ class Workspace:
         Raises:
             UserError: A model or a problem set is missing, or the folder belongs to another scale.
         """
+        record = {"format": FORMAT, "scale": self.label, "overrides": list(self.overrides)}
+        path = self.out / "reproduce.json"
+        if path.exists():
+            self._compare(json.loads(path.read_text(encoding="utf-8")), record)
+        elif self.out.is_file() or (self.out.is_dir() and any(self.out.iterdir())):
+            raise ArtifactError(f"{self.out} holds something else; give a new directory with --out")
         recipes = [self.recipe(seed, arm) for seed in self.seeds for arm in METHODS]
         if read_manifest(self.path(self.seeds[0], SHARED_FROM)) is None:
             check(recipes[0])
-        record = {"format": FORMAT, "scale": self.label, "overrides": list(self.overrides)}
-        path = self.out / "reproduce.json"
-        if not path.exists():
-            if self.out.is_file() or (self.out.is_dir() and any(self.out.iterdir())):
-                raise ArtifactError(f"{self.out} holds something else; give a new directory with --out")
-            write_atomic(path, dump_json(record))
-            return
-        old = json.loads(path.read_text(encoding="utf-8"))
-        for key, value in record.items():
+        write_atomic(path, dump_json(record))
+
+    def _compare(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        for key, value in new.items():
             if old.get(key) != value:
                 raise ArtifactError(
                     f"{self.out} was begun with {key} = {old.get(key)!r}, not {value!r}; give another --out, or the "

@@ -176,9 +176,13 @@ def _panel(curves: Mapping[str, Sequence[Point]], axis: str) -> Panel:
 
 
 def _published_panel(facts: Published) -> Panel:
+    names: dict[tuple[float, float], list[str]] = {}
+    for name, ends in facts.curves.items():
+        names.setdefault(ends, []).append(name)
+    # Equal curves would hide each other.
     lines = tuple(
-        Line(name, tuple(map(float, facts.axis)), tuple(Interval(value, value, value) for value in ends))
-        for name, ends in facts.curves.items()
+        Line(", ".join(found), tuple(map(float, facts.axis)), tuple(Interval(value, value, value) for value in ends))
+        for ends, found in names.items()
     )
     return Panel("published, first and last value", "optimizer steps", "average score", lines)
 

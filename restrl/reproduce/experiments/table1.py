@@ -71,14 +71,23 @@ def summarise(workspace: Workspace) -> Outcome:
         (_score_table(workspace, rows), _cost_table(rows)),
         tuple(found),
         Dots(
-            tuple((name, score(row["scores"])) for name, row in rows.items()),
-            {name: tuple(facts.rows[name.partition(",")[0]].values()) for name, row in rows.items() if row["last"]},
+            tuple((_short(name), score(row["scores"])) for name, row in rows.items()),
+            {
+                _short(name): tuple(facts.rows[name.partition(",")[0]].values())
+                for name, row in rows.items()
+                if row["last"]
+            },
             "score of a single sample",
         ),
         count,
         (*_notes(rows), *reason([item for item in found if not item.where], count)),
         {"rows": {name: _plain(row) for name, row in rows.items()}},
     )
+
+
+def _short(name: str) -> str:
+    """The name of a row in the figure."""
+    return name.replace("iteration ", "it. ")
 
 
 def _rows(workspace: Workspace) -> dict[str, dict[str, Any]]:

@@ -209,7 +209,7 @@ def _published_panel(facts: Published) -> Panel:
     ]
     if facts.others_at_most is not None:
         top = Interval(facts.others_at_most, facts.others_at_most, facts.others_at_most)
-        lines.append(Line("others: at most", tuple(map(float, facts.axis)), (top, top)))
+        lines.append(Line("others, at most", tuple(map(float, facts.axis)), (top, top)))
     return Panel("published, first and last value", "samples", "test-case average", tuple(lines), log=True)
 
 
