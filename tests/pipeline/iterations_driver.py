@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ from resume_driver import artifacts_of
 from tiny_models import save_tiny_model
 
 import restrl.grpo.trainer
-import restrl.value.train
+import restrl.value.train  # noqa: F401
 from restrl import artifacts
 from restrl.config import load_recipe
+from restrl.grpo import checkpoints
 from restrl.pipeline import Pipeline, context, journal, reporting
 from restrl.progress import Silent
 from restrl.seeds import derive_seed
@@ -110,14 +112,14 @@ class Deaths(Silent):
 
     def advance(self, units: int = 1, **figures: float) -> None:
         """The stage has made progress: a step, where it trains, and otherwise what it also writes."""
-        if "train" in self.stage.split("/")[-1]:
+        if self.stage.endswith(("/train", "/train-policy")):
             self.at("steps")
 
     def install(self) -> None:
         """Puts itself around everything that a stage does to the disk."""
         self._around_stages()
         self._before(artifacts, "write_atomic", "writes")
-        self._before(restrl.grpo.trainer, "mark_complete", "has written")
+        self._before(checkpoints, "mark_complete", "has written")
         original = journal.append_line
 
         def append(file: Any, line: bytes) -> None:
@@ -179,8 +181,11 @@ def run_child(out: Path, overrides: Sequence[str], deaths: Path | None) -> int:
         ):
             pipeline.run()
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 
