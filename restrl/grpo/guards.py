@@ -7,20 +7,19 @@ checkpoint, and the message names it.
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import TrainerCallback
 
 from restrl import stopping
 from restrl.errors import EngineError, GraderError
 from restrl.grpo.checkpoints import checkpoint_step, latest_complete, mark_complete
 from restrl.grpo.diagnosis import bad_weight, find_cause, gradients_are_finite
-from restrl.policy.memory import is_out_of_memory, memory_advice
+from restrl.policy.memory import memory_advice
+from restrl.policy.storage import written
 
 
 class Diverged(EngineError):
@@ -102,28 +101,16 @@ class Guarded:
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.check_weights()
         folder = self._checkpoints() / f"checkpoint-{self.state.global_step}"
-        try:
+        with written(folder, self._remaining, main=self.args.should_save):
             super()._save_checkpoint(model, trial)  # type: ignore[misc]
             # Every process puts its random state there.
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 mark_complete(folder)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            if is_out_of_memory(error):
-                raise
-            if self.args.should_save:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise self._not_written(folder, error) from error
 
-    def _not_written(self, folder: Path, error: Exception) -> EngineError:
-        free = shutil.disk_usage(self._checkpoints()).free / 1e6
+    def _remaining(self) -> str:
         good = latest_complete(self._checkpoints())
-        kept = f"{good} is intact and the same command continues from it" if good else "no older one was there"
-        reason = " ".join(str(error).split())[:160]
-        return EngineError(
-            f"the checkpoint {folder} could not be written ({type(error).__name__}: {reason}); {free:.0f} MB are free "
-            f"there: make room; {kept}"
-        )
+        return f"{good} is intact and the same command continues from it" if good else "no older checkpoint was there"
 
     def keep_state(self) -> str:
         """Saves the state after the last whole step, if that is not done yet; returns where the run continues.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from restrl.artifacts import read_jsonl
+from restrl.grpo.methods import TrainConfig
 from restrl.pipeline.context import Context
 from restrl.seeds import derive_seed
 from restrl.stages import EvaluateConfig
@@ -14,6 +16,7 @@ from restrl.types import Problem
 from restrl.value.collect import CollectConfig, collect_values
 from restrl.value.config import ValueConfig
 from restrl.value.kinds import LONG_NAMES, ValueKind
+from restrl.value.run_log import ValueLog
 from restrl.value.targets import Trajectory
 
 
@@ -73,22 +76,26 @@ def _train(context: Context, tag: str, kind: ValueKind, name: str) -> None:
 
     directory = context.policy_dir(tag)
     trajectories = [Trajectory.from_json(record) for record in read_jsonl(path)]
+    config = context.recipe.section("value", ValueConfig)
+    report_to = context.recipe.section("train", TrainConfig).report_to
+    log = ValueLog(context.run.path / folder(tag, kind), report_to, dataclasses.asdict(config))
     done = 0
 
     def on_log(metrics: Mapping[str, float]) -> None:
         nonlocal done
+        log.add(metrics)
         if "total_steps" in metrics:
             context.progress.start(f"{tag} policy: train the {LONG_NAMES[kind]}", int(metrics["total_steps"]))
         elif "loss" in metrics:
             context.progress.advance(int(metrics["step"]) - done, loss=metrics["loss"])
             done = int(metrics["step"])
 
-    with context.run.stage(name, {"policy": directory, "trajectories": path}):
+    with context.run.stage(name, {"policy": directory, "trajectories": path}), log:
         report = train_value_model(
             directory,
             trajectories,
             context.problems.training,
-            context.recipe.section("value", ValueConfig),
+            config,
             context.run.path / folder(tag, kind),
             derive_seed(context.seed, "value", tag) % (1 << 31),
             context.policy_config.prompt_style,

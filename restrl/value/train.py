@@ -35,8 +35,10 @@ from transformers import (
 )
 
 from restrl.errors import ConfigError, EngineError
+from restrl.policy.memory import memory_advice
 from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer, recompute_option
 from restrl.policy.prompting import resolve_style, warn_about_boundaries
+from restrl.policy.storage import written
 from restrl.types import Problem
 from restrl.value.adapters import add_adapters, merge_adapters
 from restrl.value.breakdown import full_report
@@ -87,7 +89,7 @@ def train_value_model(
         ModelError: The policy cannot be used.
         ConfigError: There are fewer than two problems to split, no targets of this kind, or no such kind.
         ProblemError: A trajectory names a problem that is not given.
-        EngineError: The loss is not finite.
+        EngineError: The loss is not finite, memory ran out, or a checkpoint could not be written.
     """
     config = config.for_kind(check_kind(kind))
     tokenizer = load_tokenizer(check_model_dir(Path(init_model)))
@@ -125,7 +127,9 @@ def train_value_model(
     last = _last_checkpoint(checkpoints)
     if last is None and config.head_init == "ridge":
         fit_head(trainer.model_to_fit(), training, config)
-    trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
+    memory = {"value.batch_tokens": config.batch_tokens, "value.gradient_checkpointing": config.gradient_checkpointing}
+    with memory_advice("training the value model", memory):
+        trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
     data = trainer.predict()
     checks, method = calibrate(trainer.model_to_fit(), data, config.calibration)
     report = replace(
@@ -191,6 +195,12 @@ class _ValueTrainer(Trainer):
         self._config = config
         self._train_mean = train_mean
         self._scores: dict[float, float] = {}
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(str(self.args.output_dir))
+        remaining = "the same command continues from the last epoch that was saved"
+        with written(folder / f"checkpoint-{self.state.global_step}", lambda: remaining, main=self.args.should_save):
+            super()._save_checkpoint(model, trial)
 
     def model_to_fit(self) -> PreTrainedModel:
         """The bare model."""

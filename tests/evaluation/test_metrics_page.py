@@ -8,9 +8,14 @@ import pytest
 
 from restrl.decoding.results import Ledger
 from restrl.evaluation.results import CandidateResult, EvaluationResult, ProblemResult
-from restrl.grpo.metrics import METRICS, OFFLINE_METRICS
+from restrl.grpo.config import GRPOConfig
+from restrl.grpo.metrics import METRICS, OFFLINE_METRICS, RolloutStats
+from restrl.grpo.rewards import Score
+from restrl.grpo.run_log import sample_completions
 from restrl.pipeline.compute import Compute
+from restrl.types import Completion, Grade, Problem, State, Tests
 from restrl.value.calibration import ValueReport
+from restrl.value.run_log import VALUE_METRICS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
 
@@ -28,6 +33,14 @@ def summary_names():
     return set(result.summary())
 
 
+def completion_names():
+    grade = Grade("p", 1.0, True, ())
+    score = Score(State(Problem("p", "", "", "f", Tests("call", ()))), grade, 1.0)
+    config = GRPOConfig(num_generations=2)
+    stats = RolloutStats([[1.0, 1.0]], [[1.0, 1.0]], [1, 1], 0, 0.0, 0.0, 0.0)
+    return set(next(sample_completions(1, [(score, Completion("x", "stop"))] * 2, [stats], config)))
+
+
 @pytest.mark.parametrize(
     ("title", "names"),
     [
@@ -35,6 +48,8 @@ def summary_names():
         ("Ledger", {field.name for field in dataclasses.fields(Ledger)}),
         ("Training", set(METRICS)),
         ("Training on stored samples", set(OFFLINE_METRICS)),
+        ("Training a value model", set(VALUE_METRICS)),
+        ("Sample completions", completion_names()),
         ("What training took", {field.name for field in dataclasses.fields(Compute)}),
         ("Value model", {field.name for field in dataclasses.fields(ValueReport)}),
     ],
