@@ -65,7 +65,7 @@ def rows(*counts: int) -> list[list[bool]]:
     ("scores", "kept", "said"),
     [
         ([(1, 1, 1), (2, 1, 1), (3, 2, 1)], 2, "The policy of iteration 2 is kept, the best"),
-        ([(1, 1, 1), (4, 2, 2), (3, 2, 1)], 1, r"base 0.250, iteration 1 0.667, iteration 2 0.500"),
+        ([(1, 1, 1), (4, 2, 2), (3, 2, 1)], 1, "base 0.250, iteration 1 0.667, iteration 2 0.500"),
         ([(3, 3, 3), (2, 2, 3), (3, 3, 2)], 0, "No iteration is better than the base policy, so that is kept"),
         ([(1, 0, 0), (2, 2, 0), (0, 1, 3)], 2, "Of equals, the later one is kept."),
         ([(2, 0, 0), (1, 1, 0), (1, 0, 0)], 1, "Its difference to the base policy is not clear."),
@@ -89,6 +89,11 @@ def test_the_best_on_validation_problems_is_kept(
         shown = reporting.iteration_rows(context)
         assert [row.kept for row in shown] == [place == kept for place in range(3)]
         assert [row.pass_at_1.mean for row in shown] == pytest.approx([sum(counts) / 12 for counts in scores])
+        for before, row, counts in zip(scores, shown[1:], scores[1:], strict=False):
+            assert row.vs_previous is not None and row.vs_base is not None
+            assert row.vs_previous.mean == pytest.approx((sum(counts) - sum(before)) / 12)
+            assert row.vs_base.mean == pytest.approx((sum(counts) - sum(scores[0])) / 12)
+        assert [note for note in reporting._notes(context) if said in note]
     record = json.loads((tmp_path / "run/kept.json").read_text())
     assert record["iteration"] == kept and record["rule"] == "best" and said in record["reason"]
     assert json.loads((tmp_path / "run/manifest.json").read_text())["kept"] == record
