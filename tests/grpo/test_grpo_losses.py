@@ -180,9 +180,10 @@ def test_the_parts_of_a_step_add_up_to_its_loss(model_dir: Path, tmp_path: Path,
     case.bench.rollout.close()
 
 
-def test_update_is_that_of_adamw(model_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss_type", LOSSES)
+def test_update_is_that_of_adamw(model_dir: Path, tmp_path: Path, loss_type: str) -> None:
     """One optimizer step, by hand: the gradient is scaled to the norm, then AdamW's first step."""
-    config = dataclasses.replace(SMALL, loss_type="dapo", max_grad_norm=1e9, weight_decay=0.1, learning_rate=0.01)
+    config = dataclasses.replace(SMALL, loss_type=loss_type, max_grad_norm=1e9, weight_decay=0.1, learning_rate=0.01)
     case = make_case(model_dir, tmp_path, config)
     trainer, model = case.bench.trainer, case.bench.trainer.model
     trainer.current_gradient_accumulation_steps = 1

@@ -35,7 +35,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class FixedPolicy:
-    """Answers ``aaa`` to flat problems, and ``a``, ``aa``, ``aaa``, ... to the others; the seed decides nothing."""
+    """Flat problems get ``aaa``, steps ``a``, ``a``, ``aa``, ``aa``, spread ``a``, ``aa``, ``aaa``, ``aaaa``."""
 
     def __init__(self, model: Any, tokenizer: Any, config: GRPOConfig, style: str) -> None:
         self.tokenizer = tokenizer
@@ -46,14 +46,15 @@ class FixedPolicy:
         return [[self._answer(request, index) for index in range(request.n)] for request in requests]
 
     def _answer(self, request: SampleRequest, index: int) -> Completion:
-        text = "a" * (3 if request.state.problem.id.startswith("flat") else index + 1)
+        kind = request.state.problem.id.partition("/")[0]
+        text = "a" * {"flat": 3, "steps": index // 2 + 1, "spread": index + 1}[kind]
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return Completion(text, "stop", num_tokens=len(ids), token_ids=tuple(ids))
 
 
 def make_bench(model_dir: Path, tmp_path: Path, kinds: str, config: GRPOConfig = REFILL) -> Bench:
-    """Instances by letter, f = flat, s = with spread; the first step plans the first ``prompts_per_step``."""
-    names = {"f": "flat", "s": "spread"}
+    """Instances by letter, f = flat, t = steps, s = spread; the first step plans the first ``prompts_per_step``."""
+    names = {"f": "flat", "t": "steps", "s": "spread"}
     states = [State(make_problem(f"{names[kind]}/{index}"), "    b = 1\n" * index) for index, kind in enumerate(kinds)]
     config = dataclasses.replace(config, rollout_chunks=1)
     return build_bench(model_dir, tmp_path, config, states, CharGrader("a", goal=4), FixedPolicy)
@@ -84,6 +85,29 @@ def test_groups_without_spread_are_replaced_and_statistics_are_their_own(model_d
     assert all(len(set(instances[start : start + 4])) == 1 for start in (0, 4, 8))
     chosen = instances[::4]
     assert chosen[1] == 1 and set(chosen) <= {1, 4, 6, 7, 8}
+    bench.rollout.close()
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_replaced_groups_are_normalised_like_planned_ones(model_dir: Path, tmp_path: Path, scale: str) -> None:
+    """By hand: the mean is the group's own; the deviation is the group's, or that of what is trained, or 1.
+
+    The rewards that were replaced take no part in it, nor do those of rounds in vain.
+    """
+    bench = make_bench(model_dir, tmp_path, "ftf" + "fssst", dataclasses.replace(REFILL, scale_rewards=scale))
+    rows = [{"prompt": str(row)} for row in range(3) for _ in range(4)]
+    made = bench.trainer._generate_and_score_completions(rows)
+    stats = bench.rollout.last
+    assert stats is not None and stats.refilled == 2 and stats.spare_completions >= 8
+    steps, spread = [0.25, 0.25, 0.5, 0.5], [0.25, 0.5, 0.75, 1.0]
+    groups = stats.verifier_PG
+    assert groups[1] == steps and all(group in (steps, spread) for group in groups) and spread in groups
+    trained = [reward for group in groups for reward in group]
+    expected = []
+    for group in groups:
+        deviation = {"group": statistics.stdev(group), "batch": statistics.stdev(trained), "none": 1 - 1e-4}[scale]
+        expected += [(reward - sum(group) / 4) / (deviation + 1e-4) for reward in group]
+    assert made["advantages"].tolist() == pytest.approx(expected, abs=1e-5)
     bench.rollout.close()
 
 
