@@ -100,6 +100,10 @@ def _plan(recipe: Recipe, problems: ProblemSets) -> list[str]:
     if method.samples:
         lines.append(f"  sample: {train:,} problems x {sample} = {train * sample:,} completions, all graded")
     lines += [f"  assemble: {method.data}", f"  train-policy: {method.label}, {_training(recipe, train)}"]
+    count, samples = len(problems.validation), evaluate.validation_samples
+    if count:
+        lines.append(f"  validate, and once before the first: {count:,} problems x {samples} = {count * samples:,}")
+        lines.append(f"Kept: the policy of the {run.keep} iteration")
     lines.append(f"collect-values, for each policy: {value:,} problems x {collect.budget} = {value * collect.budget:,}")
     lines.append("train-value, for each policy: no completions")
     decode = recipe.section("decode", DecodeConfig)

@@ -20,6 +20,7 @@ from restrl.errors import ArtifactError, ProblemError
 from restrl.evaluation.results import CandidateResult, ProblemResult
 from restrl.pipeline import Pipeline, evaluating, reporting, training, validation, values
 from restrl.pipeline.context import Context, load_problem_sets
+from restrl.pipeline.dry_run import describe
 from restrl.policy.scripted import ScriptedPolicy
 from restrl.progress import Silent
 from restrl.seeds import derive_seed
@@ -292,6 +293,13 @@ def test_a_missing_validation_set_names_both_ways_out(tmp_path: Path) -> None:
     options = own_problems(tmp_path, f"problems.validation={tmp_path / 'none.jsonl'}")
     with pytest.raises(ProblemError, match=r"none\.jsonl.*evaluate\.validation_samples=0"):
         load_problem_sets(load_recipe("smoke", options))
+
+
+def test_the_plan_counts_the_validation_samples() -> None:
+    plan = describe(load_recipe("smoke", [*SMALL, f"evaluate.validation_samples={SAMPLES}"]))
+    assert f"  validate, and once before the first: 3 problems x {SAMPLES} = {3 * SAMPLES}" in plan
+    assert "Kept: the policy of the last iteration" in plan
+    assert not [line for line in describe(load_recipe("smoke", ["run.iterations=0"])) if "validate" in line]
 
 
 @pytest.mark.slow
