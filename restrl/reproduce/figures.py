@@ -66,7 +66,7 @@ def draw_dots(plot: Dots) -> Figure:
         found = plot.published.get(name, ())
         theirs.plot(found, [place] * len(found), "o", color=shade, markerfacecolor="none", markersize=5.5)
     ours.set_yticks(range(len(plot.rows)), [theme.label(name) for name, _ in plot.rows])
-    ours.tick_params(axis="y", labelcolor=colour("ink"), labelsize=11)
+    ours.tick_params(axis="y", labelcolor=colour("ink"), labelsize=9.5)
     ours.set_ylim(len(plot.rows) - 0.5, -0.6)
     for axes, title in ((ours, "ours, with 95% intervals"), (theirs, "published, one ring a model")):
         axes.set_title(title)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from restrl.evaluation.averages import average_of_rows
@@ -93,6 +93,11 @@ def difference(better: Scores, worse: Scores) -> Interval:
             }
         )
     )
+
+
+def by_another_score(found: Sequence[Ordering], where: str) -> list[Ordering]:
+    """Returns the orderings as those of a score that the paper has no numbers of."""
+    return [replace(item, published=None, where=where) for item in found]
 
 
 def judge(published: Published, methods: Mapping[str, Scores], where: str = "") -> list[Ordering]:

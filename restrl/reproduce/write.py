@@ -101,14 +101,14 @@ def markdown(outcome: Outcome, facts: Mapping[str, Any]) -> str:
 def _orderings(outcome: Outcome, beside: Published) -> str:
     lines = ["## The published orderings", "", "| ordering | published | ours | mark |", "|---|---|---|---|"]
     for item in outcome.orderings:
-        theirs = "in a figure" if item.published is None else _theirs(*item.published)
+        theirs = "" if item.published is None else _theirs(*item.published)
         where = f" ({item.where})" if item.where else ""
         lines.append(
             f"| {item.better} over {item.worse}{where} | {theirs} | {text(item.difference, True)} | {item.mark} |"
         )
     lines += [
         "",
-        f"Brackets: 95% bootstrap intervals over {outcome.num_problems} problems, differences paired by problem. "
+        f"Brackets: 95% bootstrap intervals over {outcome.num_problems} problems. "
         "*Holds* and *reversed*: the interval excludes 0.",
     ]
     return "\n".join(lines)

@@ -71,7 +71,7 @@ def summarise(workspace: Workspace) -> Outcome:
     return Outcome(
         "variance",
         TITLE,
-        (_table(parts, sigma_0),),
+        (_table(parts, sigma_0), _rewards_table({"naive data": naive, **by_prefix(workspace)})),
         tuple(found),
         Histograms(
             tuple((item.name, tuple(item.values)) for item in (*whole, halves[2])),
@@ -138,6 +138,28 @@ def mean_difference(
     tail = (1.0 - confidence) / 2.0
     low, high = np.nanquantile(means_KR[0] - means_KR[1], [tail, 1.0 - tail])
     return Interval(mean, min(float(low), mean), max(float(high), mean))
+
+
+def by_prefix(workspace: Workspace) -> dict[str, dict[str, list[list[float]]]]:
+    """Returns the assembled groups apart: those of whole problems, and those that go on from a prefix."""
+    found: dict[str, dict[str, list[list[float]]]] = {"assembled, whole problems": {}, "assembled, prefixes": {}}
+    for seed in workspace.seeds:
+        for record in read_jsonl(workspace.path(seed, SHARED_FROM) / "iteration-1/spread-groups.jsonl"):
+            name = "assembled, prefixes" if record["prefix"] else "assembled, whole problems"
+            found[name].setdefault(record["problem_id"], []).append(record["rewards"])
+    return found
+
+
+def _rewards_table(parts: Mapping[str, Groups]) -> Table:
+    rows = []
+    for name, by_problem in parts.items():
+        groups = [group for found in by_problem.values() for group in found]
+        if groups:
+            right = sum(min(group) > 1 - 1e-9 for group in groups) / len(groups)
+            cells = (f"{fmean(map(fmean, groups)):.3f}", f"{fmean(map(pstdev, groups)):.3f}", f"{right:.1%}")
+            rows.append((name, str(len(groups)), *cells))
+    header = ("data", "groups", "mean reward", "mean std", "every completion right")
+    return Table("Where the spread goes", header, tuple(rows))
 
 
 def _table(parts: Sequence[Spreads], sigma_0: float) -> Table:

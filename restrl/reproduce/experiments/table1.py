@@ -10,7 +10,7 @@ from typing import Any
 from restrl.reproduce import measure as measuring
 from restrl.reproduce.arms import METHODS
 from restrl.reproduce.measure import Results, sample_scores
-from restrl.reproduce.orderings import Scores, judge, pool, reason, score
+from restrl.reproduce.orderings import Scores, by_another_score, judge, pool, reason, score
 from restrl.reproduce.outcome import Dots, Outcome, Table, text
 from restrl.reproduce.published import published
 from restrl.reproduce.workspace import SHARED_FROM, Workspace
@@ -63,7 +63,8 @@ def summarise(workspace: Workspace) -> Outcome:
     averages = {name: row["averages"] for name, row in rows.items() if row["last"]}
     methods = {name.partition(",")[0]: scores for name, scores in last.items()}
     found = judge(facts, methods)
-    found += judge(facts, {name.partition(",")[0]: scores for name, scores in averages.items()}, "test-case average")
+    others = judge(facts, {name.partition(",")[0]: scores for name, scores in averages.items()})
+    found += by_another_score(others, "test-case average")
     count = sum(len(values) for values in methods["base"].values())
     return Outcome(
         "table1",

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from restrl.evaluation.results import Metric
 from restrl.evaluation.statistics import Interval
 from restrl.reproduce import measure as measuring
 from restrl.reproduce.measure import Decoding, Results, sample_scores, scores_of
-from restrl.reproduce.orderings import Ordering, Scores, difference, judge, ordering, pool, reason, score
+from restrl.reproduce.orderings import (
+    Ordering,
+    Scores,
+    by_another_score,
+    difference,
+    judge,
+    ordering,
+    pool,
+    reason,
+    score,
+)
 from restrl.reproduce.outcome import Curves, Dots, Line, Outcome, Panel, Table, text
 from restrl.reproduce.published import Published, published
 from restrl.reproduce.workspace import SHARED_FROM, Workspace
@@ -61,51 +74,25 @@ def summarise(workspace: Workspace) -> Outcome:
     """Puts the seeds together, at the full budget."""
     rows, facts = _read(workspace), published()["table2"]
     budget = _budget(rows)
-    # A single sample is worth the mean of all of them.
-    by_seed = {
-        row: [sample_scores(run) if row == "base" else scores_of(run) for run in runs] for row, runs in rows.items()
-    }
-    averages = {
-        row: pool(
-            sample_scores(run, "test_case_average") if row == "base" else scores_of(run, "test_case_average")
-            for run in runs
-        )
-        for row, runs in rows.items()
-    }
+    by_seed = {row: [_full(row, run) for run in runs] for row, runs in rows.items()}
     methods = {row: pool(runs) for row, runs in by_seed.items()}
-    found = [*judge(facts, methods), *judge(facts, averages, "test-case average")]
+    averages = {row: pool(_full(row, run, "test_case_average") for run in runs) for row, runs in rows.items()}
+    found = [*judge(facts, methods), *by_another_score(judge(facts, averages), "test-case average")]
     count = sum(len(values) for values in methods["base"].values())
-    seeds = ", ".join(map(str, workspace.seeds))
-    lines = tuple(
-        (
-            row,
-            "1" if row == "base" else str(budget),
-            text(score(methods[row])),
-            text(score(averages[row])),
-            ", ".join(f"{score(run).mean:.3f}" for run in by_seed[row]),
-            f"{_candidates_hold(rows[row]):.3f}",
-            f"{_tokens(rows[row]):,.0f}",
-        )
+    data = {
+        row: {
+            "score": _triple(score(methods[row])),
+            "test_case_average": _triple(score(averages[row])),
+            "score_by_seed": [score(run).mean for run in by_seed[row]],
+            "candidates_hold_a_pass": _candidates_hold(rows[row]),
+            "generated_tokens_per_problem": _tokens(rows[row]),
+        }
         for row in rows
-    )
+    }
     return Outcome(
         "table2",
         TITLE,
-        (
-            Table(
-                "Ours",
-                (
-                    "method",
-                    "budget",
-                    "score",
-                    "test-case average",
-                    f"score by seed ({seeds})",
-                    "candidates hold a pass",
-                    "generated tokens a problem",
-                ),
-                lines,
-            ),
-        ),
+        (_score_table(workspace, data, budget), scorer_table(workspace)),
         tuple(found),
         Dots(
             tuple((row, score(methods[row])) for row in rows),
@@ -118,19 +105,59 @@ def summarise(workspace: Workspace) -> Outcome:
             "VM, ORM and PRM learn from the same collected programs; ReST-RL has a value model of its own policy.",
             *reason([item for item in found if not item.where], count),
         ),
-        {
-            "budget": budget,
-            "rows": {
-                row: {
-                    "score": _triple(score(methods[row])),
-                    "test_case_average": _triple(score(averages[row])),
-                    "score_by_seed": [score(run).mean for run in by_seed[row]],
-                    "candidates_hold_a_pass": _candidates_hold(rows[row]),
-                }
-                for row in rows
-            },
-        },
+        {"budget": budget, "rows": data},
     )
+
+
+def _full(row: str, run: Results, metric: Metric | None = None) -> Scores:
+    """The scores at the full budget; a single sample is worth the mean of all of them."""
+    return sample_scores(run, metric) if row == "base" else scores_of(run, metric)
+
+
+def scorer_table(workspace: Workspace) -> Table:
+    """Returns how well each scorer tells programs apart, on validation problems of its own training data, by seed."""
+    names = {
+        "values-base": "VM, base policy",
+        "values-base-orm": "ORM, base policy",
+        "values-base-prm": "PRM, base policy",
+        "values-trained": "VM, ReST-GRPO policy",
+    }
+    lines = []
+    for folder, name in names.items():
+        reports = [
+            json.loads((workspace.path(seed, SHARED_FROM) / folder / "report.json").read_text(encoding="utf-8"))
+            for seed in workspace.seeds
+        ]
+        cells = [[report[key] for report in reports] for key in ("ranking_accuracy", "validation_mse", "baseline_mse")]
+        lines.append((name, *(" / ".join("" if value is None else f"{value:.3f}" for value in cell) for cell in cells)))
+    header = ("scorer", "ranks pairs of programs right", "squared error", "that of the mean alone")
+    return Table("The scorers, on validation problems of their training data (by seed)", header, tuple(lines))
+
+
+def _score_table(workspace: Workspace, data: Mapping[str, Mapping[str, Any]], budget: int) -> Table:
+    seeds = ", ".join(map(str, workspace.seeds))
+    header = (
+        "method",
+        "budget",
+        "score",
+        "test-case average",
+        f"score by seed ({seeds})",
+        "candidates hold a pass",
+        "generated tokens a problem",
+    )
+    lines = tuple(
+        (
+            row,
+            "1" if row == "base" else str(budget),
+            text(Interval(*facts["score"])),
+            text(Interval(*facts["test_case_average"])),
+            ", ".join(f"{value:.3f}" for value in facts["score_by_seed"]),
+            f"{facts['candidates_hold_a_pass']:.3f}",
+            f"{facts['generated_tokens_per_problem']:,.0f}",
+        )
+        for row, facts in data.items()
+    )
+    return Table("Ours", header, lines)
 
 
 def _candidates_hold(runs: Sequence[Results]) -> float:
@@ -147,8 +174,10 @@ def summarise_budget(workspace: Workspace) -> Outcome:
     """Puts the seeds together, at every budget."""
     rows, facts = _read(workspace), published()["budget"]
     budgets = [budget for budget in BUDGETS if budget <= _budget(rows)]
-    tables, data = [], {}
-    for metric, label in (("test_case_average", "test-case average"), ("pass@1", "pass@1")):
+    tables: list[Table] = []
+    data: dict[str, Any] = {}
+    labels: dict[Metric, str] = {"test_case_average": "test-case average", "pass@1": "pass@1"}
+    for metric, label in labels.items():
         curves = {row: {b: _at(runs, row, metric, b) for b in budgets} for row, runs in rows.items()}
         tables.append(_curve_table(curves, label, budgets))
         data[metric] = {row: [_triple(score(curve[b])) for b in budgets] for row, curve in curves.items()}
@@ -176,12 +205,8 @@ def summarise_budget(workspace: Workspace) -> Outcome:
     )
 
 
-def _at(runs: Sequence[Results], row: str, metric: str, budget: int) -> dict[str, dict[str, float]]:
-    found = [
-        sample_scores(run, metric) if row == "base" else scores_of(run, metric, budget)  # type: ignore[arg-type]
-        for run in runs
-    ]
-    return pool(found)
+def _at(runs: Sequence[Results], row: str, metric: Metric, budget: int) -> dict[str, dict[str, float]]:
+    return pool(sample_scores(run, metric) if row == "base" else scores_of(run, metric, budget) for run in runs)
 
 
 def _budget_orderings(facts: Published, curves: Mapping[str, Mapping[int, Scores]], budget: int) -> list[Ordering]:
