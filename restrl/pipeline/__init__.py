@@ -87,6 +87,8 @@ class Pipeline:
             evaluating.evaluate(context)
         if stage in (None, "report"):
             return Result(*reporting.report(context))
+        if stage == "validate":
+            return Result(*reporting.iterations(context))
         return Result(f"{stage}: done; see {context.run.path}", {"stage": stage, "out": str(context.run.path)})
 
     def _iterate(self, stage: str | None) -> None:

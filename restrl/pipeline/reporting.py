@@ -82,6 +82,15 @@ def report(context: Context) -> tuple[str, dict[str, Any]]:
     return text, json.loads((out / "results.json").read_text())
 
 
+def iterations(context: Context) -> tuple[str, dict[str, Any]]:
+    """Returns the policies so far on validation problems, as a table and as data, and which one is kept, if any yet."""
+    confidence = context.recipe.section("evaluate", EvaluateConfig).confidence
+    table = text_tables(ReportData("", "", (), confidence=confidence, iterations=iteration_rows(context)))
+    kept = context.run.manifest.get("kept")
+    said = kept["reason"] if kept else "Which policy is kept is decided after the last iteration."
+    return f"{table}{said}", {"iterations": read_validations(context), "kept": kept}
+
+
 def collect(context: Context) -> ReportData:
     """Reads a run's artifacts into plain report data."""
     evaluations = read_evaluations(context)

@@ -53,7 +53,8 @@ def score(context: Context, iteration: int, passed: Sequence[Sequence[bool]], re
     ]
     text = "".join(json.dumps(record) + "\n" for record in records)
     (folder / "validation-samples.jsonl").write_text(text)
-    context.run.manifest["stages"][f"iteration-{iteration}/validate"] = {"state": "done", "seconds": 0.0}
+    for part in ("train-policy", "validate"):
+        context.run.manifest["stages"][f"iteration-{iteration}/{part}"] = {"state": "done", "seconds": 0.0}
     (folder / "policy/model").mkdir(parents=True, exist_ok=True)
     validation.validate(context, iteration)
 
@@ -95,6 +96,9 @@ def test_the_best_on_validation_problems_is_kept(
             assert row.vs_previous.mean == pytest.approx((sum(counts) - sum(before)) / 12)
             assert row.vs_base.mean == pytest.approx((sum(counts) - sum(scores[0])) / 12)
         assert [note for note in reporting._notes(context) if said in note]
+        result = made.run("validate")
+        assert said in result.text and "iteration 2  " in result.text and result.data["kept"]["iteration"] == kept
+        assert [record["iteration"] for record in result.data["iterations"]] == [0, 1, 2]
     record = json.loads((tmp_path / "run/kept.json").read_text())
     assert record["iteration"] == kept and record["rule"] == "best" and said in record["reason"]
     assert json.loads((tmp_path / "run/manifest.json").read_text())["kept"] == record
