@@ -67,7 +67,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sampled = two_processes.train(model, folder / "one")
     (folder / "sampled.json").write_text(json.dumps(sampled))
     assert main(["train-policy", "--out", str(folder / "run-one"), "--quiet"]) == 0
-    output, _ = two.communicate(timeout=300)
+    output, _ = two.communicate(timeout=900)
     assert two.returncode == 0, output
     return folder
 
@@ -86,6 +86,7 @@ def gap(first: Path, second: Path, start: Path) -> float:
     return sum(float((one[name] - two[name]).abs().sum()) for name in one) / way
 
 
+@pytest.mark.slow
 def test_two_processes_sample_what_one_does(runs: Path) -> None:
     one = json.loads((runs / "sampled.json").read_text())
     two = [json.loads((runs / f"two/sampled-{rank}.json").read_text()) for rank in (0, 1)]
@@ -93,6 +94,7 @@ def test_two_processes_sample_what_one_does(runs: Path) -> None:
     assert sorted(one) == sorted([*two[0], *two[1]])
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(runs: Path) -> None:
     assert gap(runs / "one/model", runs / "two/whole/model", runs / "model") < 1e-4
     one, two = (read_metrics(runs / name / "metrics.jsonl") for name in ("one", "two/whole"))
@@ -106,6 +108,7 @@ def test_two_processes_train_what_one_does(runs: Path) -> None:
             assert a[name] == pytest.approx(b[name], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_resume_to_the_same_bytes(runs: Path) -> None:
     for rank in (0, 1):
         assert json.loads((runs / f"two/kept-{rank}.json").read_text()) == ["checkpoint-1"]
@@ -114,6 +117,7 @@ def test_two_processes_resume_to_the_same_bytes(runs: Path) -> None:
     assert not (runs / "two/cut/checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_stages_of_a_launch_are_run_once_and_training_is_shared(runs: Path) -> None:
     from restrl.starter import POLICY_DIR
 
