@@ -186,7 +186,7 @@ def open_run(path: Path, recipe: Mapping[str, Any], recipe_toml: str, name: str)
         ArtifactError: The directory belongs to another recipe (the message names the keys), is in use by another
             process, or is not a run directory.
     """
-    from restrl.config import changed_keys
+    from restrl.config import FREE_SETTINGS, changed_keys
 
     manifest_path = path / "manifest.json"
     if path.exists() and not path.is_dir():
@@ -195,7 +195,7 @@ def open_run(path: Path, recipe: Mapping[str, Any], recipe_toml: str, name: str)
         raise ArtifactError(f"{path} is not empty and holds no manifest.json; give a new directory with --out")
     manifest = read_manifest(path)
     if manifest is not None:
-        changes = changed_keys(manifest["recipe"], recipe)
+        changes = [change for change in changed_keys(manifest["recipe"], recipe) if change[0] not in FREE_SETTINGS]
         if changes:
             said = "; ".join(f"{key}: {old!r} there, {new!r} here" for key, old, new in changes[:3])
             more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""

@@ -39,6 +39,22 @@ SECTIONS: dict[str, str] = {
 # Sections of manifests that no recipe has.
 _OTHER_SECTIONS: dict[str, str] = {"suite": "restrl.evaluation.config:SuiteConfig"}
 
+FREE_SETTINGS = frozenset(
+    f"{section}.{key}"
+    for section, keys in {
+        "run": "threads",
+        "policy": "max_batch_tokens",
+        "train": "report_to log_completions",
+        "grpo": "micro_batch rollout_chunks max_batch_tokens gradient_checkpointing vllm_memory save_every "
+        "keep_checkpoints grader_patience_s",
+        "offline": "micro_batch gradient_checkpointing save_every keep_checkpoints",
+        "value": "gradient_checkpointing",
+        "grading": "workers retries",
+    }.items()
+    for key in keys.split()
+)
+"""What may change while a run is under way: it changes how the results are computed, and nothing but their rounding."""
+
 T = TypeVar("T")
 
 

@@ -6,14 +6,35 @@ import sys
 import pytest
 
 from restrl.artifacts import open_run, read_jsonl, write_atomic
-from restrl.config import load_recipe
+from restrl.config import FREE_SETTINGS, load_recipe, section_defaults
 from restrl.errors import ArtifactError
+from restrl.grpo.checkpoints import FREE
 
 RECIPE = {"run": {"seed": 0}}
 
 
 def opened(path, recipe=RECIPE):
     return open_run(path, recipe, "", "test")
+
+
+def test_settings_that_change_no_result_may_change_on_the_way(tmp_path) -> None:
+    recipe = {"grpo": {"micro_batch": 16, "learning_rate": 0.1}, "train": {"report_to": ["tensorboard"]}}
+    changed = {"grpo": {"micro_batch": 4, "learning_rate": 0.1}, "train": {"report_to": ["none"]}}
+    with opened(tmp_path / "run", recipe):
+        pass
+    with opened(tmp_path / "run", changed) as run:
+        assert run.manifest["recipe"] == changed
+    other = {"grpo": {"micro_batch": 4, "learning_rate": 0.2}, "train": {"report_to": ["none"]}}
+    with pytest.raises(ArtifactError, match=r"learning_rate: 0\.1 there, 0\.2 here"), opened(tmp_path / "run", other):
+        pass
+
+
+def test_free_settings_exist_and_training_lets_them_change() -> None:
+    for name in FREE_SETTINGS:
+        section, key = name.split(".")
+        assert key in section_defaults(section), name
+        if section in ("grpo", "offline"):
+            assert key in FREE, name
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch) -> None:

@@ -25,7 +25,7 @@ from restrl.types import State
 _MARKER = "COMPLETE"
 _NAME = re.compile(r"checkpoint-(\d+)")
 # Settings that may differ between the start of a run and its resumption: they change how it is computed, not what.
-_FREE = (
+FREE = (
     "save_every",
     "keep_checkpoints",
     "micro_batch",
@@ -35,6 +35,7 @@ _FREE = (
     "grader_patience_s",
     "report_to",
     "log_completions",
+    "vllm_memory",
 )
 
 
@@ -89,7 +90,7 @@ def check_identity(
     Raises:
         ArtifactError: The directory belongs to another training run; the message names what differs.
     """
-    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in _FREE}
+    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE}
     digest = hashlib.blake2b(digest_size=16)
     for state in states:
         for text in (state.problem.id, state.program):
@@ -101,7 +102,7 @@ def check_identity(
         return
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     old = {**defaults, **json.loads(path.read_text(encoding="utf-8"))}
-    for key in sorted({*identity, *old} - set(_FREE)):
+    for key in sorted({*identity, *old} - set(FREE)):
         if identity.get(key) != old.get(key):
             raise ArtifactError(
                 f"{output_dir} holds a training run with {key} = {old.get(key)!r}, not {identity.get(key)!r}; "
