@@ -276,18 +276,21 @@ def part_update(setting: Setting) -> dict[str, Any]:
 
 def part_grading(setting: Setting) -> dict[str, Any]:
     waits: list[float] = []
-    # The cache would know every program from the second turn on.
-    with SandboxGrader(GradingConfig(cache=False)) as sandbox:
 
-        def step(grader: Any) -> list[float]:
-            rollout = Recorder(setting.data, grader, setting.config)
-            seconds = run(*setting.ours(rollout))
-            if grader is sandbox:
-                waits.extend(rollout.waits[1:])
-            rollout.close()
-            return seconds
+    def step(grader: Any) -> list[float]:
+        rollout = Recorder(setting.data, grader, setting.config)
+        seconds = run(*setting.ours(rollout))
+        if not isinstance(grader, FreeGrader):
+            waits.extend(rollout.waits[1:])
+        rollout.close()
+        return seconds
 
-        found = in_turn(setting.args.repeats, (lambda: step(sandbox), lambda: step(FreeGrader())))
+    def real() -> list[float]:
+        # A grader of its own: it remembers programs, and every turn samples the same ones.
+        with SandboxGrader(GradingConfig()) as sandbox:
+            return step(sandbox)
+
+    found = in_turn(setting.args.repeats, (real, lambda: step(FreeGrader())))
     return compare(*found) | {"grade_wait_s": round(float(np.median(waits)), 4)}
 
 

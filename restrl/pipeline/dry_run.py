@@ -144,8 +144,13 @@ def check_launch(recipe: Recipe) -> None:
 
 def summary(recipe: Recipe, directory: Path) -> tuple[str, str]:
     """Returns the memory of the training stage in one line, and a warning where it does not fit, or nothing."""
+    try:
+        shape = read_shape(directory)
+    except ModelError as error:
+        # A model that only its own loader can build is no reason not to train it.
+        return f"memory of training: not estimated ({error})", ""
     estimate = training_estimate(
-        read_shape(directory),
+        shape,
         training_config(recipe),
         recipe.section("hardware", HardwareConfig),
         processes(recipe),

@@ -64,7 +64,7 @@ def read_shape(model_dir: Path) -> ModelShape:
     text = config.get_text_config(decoder=True)
     head = model.get_output_embeddings()
     linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
-    heads = int(text.num_attention_heads)
+    heads = int(getattr(text, "num_attention_heads", None) or 1)
     head_dim = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
     names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     return ModelShape(

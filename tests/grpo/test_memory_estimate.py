@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import pytest
 import torch
 from tiny_models import make_model, make_tokenizer
 
+from restrl.config import load_recipe
 from restrl.errors import ConfigError, ModelError
 from restrl.grpo.config import GRPOConfig
 from restrl.grpo.hardware import HardwareConfig
 from restrl.grpo.memory import GIB, Estimate, training_estimate, value_estimate
 from restrl.grpo.offline_config import OfflineConfig
+from restrl.pipeline.dry_run import summary
 from restrl.policy.model_shape import ModelShape, read_shape
 from restrl.value.config import ValueConfig
 
@@ -180,10 +183,21 @@ def test_other_stages_have_an_estimate(tmp_path: Path) -> None:
 def test_a_directory_without_a_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no config\.json"):
         read_shape(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "config.json").write_text('{"model_type": "nothing-known"}')
     with pytest.raises(ModelError, match="cannot load the model"):
         read_shape(tmp_path)
+    # Training is not held up by it.
+    text, warning = summary(load_recipe("starter"), tmp_path)
+    assert text.startswith("memory of training: not estimated") and not warning
+
+
+def test_training_says_its_memory_in_one_line(tmp_path: Path) -> None:
+    model = config_only(tmp_path, QWEN_7B)
+    text, warning = summary(load_recipe("7b-8x80gb"), model)
+    assert re.fullmatch(r"memory of training, estimated: \d\d\.\d GiB on each GPU \(--dry-run: by part\)", text)
+    assert not warning
+    _, warning = summary(load_recipe("7b-8x80gb", ["hardware.gpu_memory=24"]), model)
+    assert warning.startswith("WARNING") and "lower grpo.micro_batch (now 4)" in warning
 
 
 def test_training_is_launched_as_the_recipe_says() -> None:
