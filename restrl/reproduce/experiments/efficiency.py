@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -133,14 +133,16 @@ def summarise(workspace: Workspace) -> Outcome:
 
 
 def at_equal_steps(facts: Published, curves: Mapping[str, Sequence[Point]]) -> list[Ordering]:
-    """Compares at the last number of steps that all arms have a checkpoint of."""
-    shared = set.intersection(*({point.steps for point in curve} for curve in curves.values()))
-    last = max(shared)
-    at = {name: next(p for p in curve if p.steps == last) for name, curve in curves.items()}
-    return [
-        ordering(a, b, difference(at[a].scores, at[b].scores), facts, f"both after {last} steps")
+    """Compares at every number of steps that all arms have a checkpoint of; the published difference is of the last."""
+    at = {name: {point.steps: point.scores for point in curve} for name, curve in curves.items()}
+    shared = sorted(set.intersection(*(set(curve) for curve in at.values())) - {0})
+    found = [
+        ordering(a, b, difference(at[a][steps], at[b][steps]), facts, f"both after {steps} steps")
+        for steps in shared
         for a, b in facts.orderings
     ]
+    last = len(found) - len(facts.orderings)
+    return [replace(item, published=None) if place < last else item for place, item in enumerate(found)]
 
 
 def at_equal_completions(facts: Published, curves: Mapping[str, Sequence[Point]]) -> list[Ordering]:
