@@ -1,6 +1,6 @@
 """Seconds of a GRPO step beside TRL's own `GRPOTrainer`, and what grading adds to a step.
 
-    python benchmarks/training_step.py [--part trl,update,grading] [--steps 4] [--repeats 3] [--threads 2] [--clock cpu]
+    python benchmarks/training_step.py [--part trl,update,grading] [--steps 2] [--repeats 3] [--threads 2] [--clock cpu]
 
 Three comparisons on the embedded policy, each side in turn in one process, every turn a fresh trainer whose first step
 is not counted; medians over the steps of all turns, and the ratio's 95% bootstrap interval:
@@ -36,7 +36,7 @@ PARTS = ("trl", "update", "grading")
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--part", default=",".join(PARTS), help="which comparisons, separated by commas")
-    parser.add_argument("--steps", type=int, default=4, help="steps of a turn that count")
+    parser.add_argument("--steps", type=int, default=2, help="steps of a turn that count")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each side")
     parser.add_argument("--prompts", type=int, default=16, help="instances of a step")
     parser.add_argument("--group", type=int, default=8, help="completions of an instance")
