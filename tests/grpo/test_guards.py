@@ -285,6 +285,14 @@ def test_out_of_memory_names_the_settings(
     )
 
 
+def test_what_the_allocator_says_is_known() -> None:
+    with (
+        pytest.raises(EngineError, match=r"out of memory while testing: lower x \(now 1\)"),
+        memory_advice("testing", {"x": 1}),
+    ):
+        torch.empty(1 << 52, dtype=torch.uint8)
+
+
 def test_other_errors_are_not_taken_for_memory() -> None:
     with pytest.raises(RuntimeError, match="shapes"), memory_advice("training", {}):
         raise RuntimeError("shapes cannot be multiplied")

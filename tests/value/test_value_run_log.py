@@ -53,7 +53,5 @@ def test_out_of_memory_while_scoring_names_the_setting(tmp_path: Path, monkeypat
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("restrl.value.model.outputs", fail)
-    with pytest.raises(
-        EngineError, match=r"memory while scoring states: lower the value model's .* \(now 512\)"
-    ):
+    with pytest.raises(EngineError, match=r"memory while scoring states: lower the value model's .* \(now 512\)"):
         model.score_states([State(make_problem())])
