@@ -156,3 +156,7 @@ def padded(prompts: list[list[int]], completions: list[list[int]], pad: int) -> 
 
 if __name__ == "__main__":
     resume_run(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+
+
+class Stop(Exception):
+    """Stands for anything that ends a run."""
