@@ -182,9 +182,26 @@ def test_two_thousand_states_load_without_a_word_on_the_console(page):
     assert page.log == [] and page.requests() == [f"file://{page.folder}/trees.html"]
 
 
+# The times between 90 frames in which nothing is drawn: what the browser can show at all.
+IDLE_FRAMES = """new Promise((resolve) => {
+  const times = [];
+  const tick = (now) => {
+    times.push(now);
+    if (times.length <= 90) requestAnimationFrame(tick);
+    else resolve(times.slice(1).map((time, i) => time - times[i]));
+  };
+  requestAnimationFrame(tick);
+})"""
+
+
 def test_frames_stay_short_while_two_thousand_states_move(page):
     page.run("document.getElementById('all').click()")
-    runs = [page.run("window.__bench(90)") for _ in range(2)]
+    runs, idle = [], []
+    for _ in range(2):
+        idle.append(sorted(page.run(IDLE_FRAMES))[80])
+        runs.append(page.run("window.__bench(90)"))
+    if max(idle) > 34.0:
+        pytest.skip(f"the machine is too busy to show frames in time even where nothing is drawn: {max(idle):.0f} ms")
     # The better of two: another process of the machine may have the processor for a while.
     best = min(runs, key=lambda run: sorted(run["intervals"])[80])
     intervals, times = sorted(best["intervals"]), sorted(best["times"])
