@@ -18,14 +18,15 @@ class RatioMeter:
     """Compares the forwards of a step with the step's samples."""
 
     def __init__(self) -> None:
-        self._sampled: dict[tuple[int, ...], tuple[float, ...]] = {}
+        # By prompt and completion apart: a problem and a prefix of its solution may end in the same whole sequence.
+        self._sampled: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[float, ...]] = {}
         self._found = Ratios()
 
     def expect(self, prompts: Sequence[Sequence[int]], completions: Sequence[Completion]) -> None:
         """Takes the samples of a new step; those without log-probabilities are not measured."""
         self._found = Ratios()
         self._sampled = {
-            (*prompt, *completion.token_ids): completion.token_logprobs
+            (tuple(prompt), tuple(completion.token_ids)): completion.token_logprobs
             for prompt, completion in zip(prompts, completions, strict=True)
             if completion.token_ids is not None and completion.token_logprobs is not None
         }
@@ -40,12 +41,13 @@ class RatioMeter:
         """
         if not self._sampled:
             return
-        rows = [row[mask.bool()].tolist() for row, mask in zip(ids_BT, mask_BT, strict=True)]
+        begin = ids_BT.shape[1] - logps_BC.shape[1]
         logps = logps_BC.detach().float().tolist()
         sampled: list[float] = []
         trained: list[float] = []
-        for row, values in zip(rows, logps, strict=True):
-            known = self._sampled.get(tuple(row), ())
+        for ids, mask, values in zip(ids_BT, mask_BT.bool(), logps, strict=True):
+            prompt, completion = ids[:begin][mask[:begin]], ids[begin:][mask[begin:]]
+            known = self._sampled.get((tuple(prompt.tolist()), tuple(completion.tolist())), ())
             sampled += known
             trained += values[: len(known)]
         if not sampled:
