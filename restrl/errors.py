@@ -6,7 +6,8 @@
     ├── UserError                 the user's input is wrong: exit code 2, one line
     │   ├── ConfigError           a recipe or a flag
     │   ├── ProblemError          a problem file or record
-    │   │   └── NotGradable       this machine lacks what a problem's tests need, for example packages
+    │   │   ├── NotGradable       this machine lacks what a problem's tests need, for example packages
+    │   │   └── ReferenceFailed   a canonical solution fails on an input whose answer it should give
     │   ├── ModelError            a model directory
     │   └── ArtifactError         a run directory
     └── InfraError                something of ours or of the machine failed: exit code 1
@@ -45,6 +46,18 @@ class NotGradable(ProblemError):
     def __init__(self, message: str, packages: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.packages = packages
+
+
+class ReferenceFailed(ProblemError):
+    """A canonical solution fails on an input whose expected output it should give.
+
+    Attributes:
+        problem_id: The problem.
+    """
+
+    def __init__(self, message: str, problem_id: str) -> None:
+        super().__init__(message)
+        self.problem_id = problem_id
 
 
 class ModelError(UserError):

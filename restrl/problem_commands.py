@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,12 @@ def add_parser(commands: Any, parser_class: type[argparse.ArgumentParser]) -> No
     validate.add_argument("set", nargs="*", help="NAME[/SPLIT][@PATH], or a .jsonl file")
     validate.add_argument("--all", action="store_true", help="every benchmark whose data are at hand, in one table")
     validate.add_argument("--against", default="", metavar="SET", help="report statements that SET has too")
+    validate.add_argument(
+        "--solutions",
+        default="",
+        metavar="SET",
+        help="run the canonical solutions of SET, which has the same problems, instead of the set's own",
+    )
     validate.add_argument(
         "--probes",
         action=argparse.BooleanOptionalAction,
@@ -117,6 +123,7 @@ def _validate(args: argparse.Namespace) -> int:
     from restrl.console import console_progress, print_table
     from restrl.grading.config import GradingConfig
     from restrl.grading.grader import SandboxGrader
+    from restrl.problems.known import CROSS_CHECKS
     from restrl.problems.survey import sets_at_hand, survey
 
     specs, absent = _specs(args, sets_at_hand)
@@ -129,9 +136,9 @@ def _validate(args: argparse.Namespace) -> int:
             python: stack.enter_context(SandboxGrader(GradingConfig(python=python)))
             for python in dict.fromkeys(pythons.values())
         }
-        for spec in specs:
+        for spec, of_set in _jobs(specs, args.solutions, CROSS_CHECKS if args.all else {}):
             try:
-                done.append(survey(spec, graders[pythons[spec]], options(spec), progress))
+                done.append(survey(spec, graders[pythons[spec]], options(spec, of_set), progress))
             except ProblemError as error:
                 if not args.all:
                     raise
@@ -146,7 +153,7 @@ def _validate(args: argparse.Namespace) -> int:
         print(json.dumps(result, ensure_ascii=False))
         return 0 if ok else 1
     for item in done:
-        for line in _details(item, pythons[item.name]):
+        for line in _details(item, pythons[item.name.partition("<")[0]]):
             print(line)
     print_table(COLUMNS, [_row(item) for item in done])
     for name in absent:
@@ -156,7 +163,17 @@ def _validate(args: argparse.Namespace) -> int:
     return 0 if ok else 1
 
 
-def _survey_options(args: argparse.Namespace) -> Callable[[str], SurveyOptions]:
+def _jobs(specs: Sequence[str], solutions: str, cross_checks: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Returns (set, the set whose solutions are run on its tests; empty for its own)."""
+    jobs = []
+    for spec in specs:
+        jobs.append((spec, solutions))
+        if not solutions and cross_checks.get(spec) in specs:
+            jobs.append((spec, cross_checks[spec]))
+    return jobs
+
+
+def _survey_options(args: argparse.Namespace) -> Callable[[str, str], SurveyOptions]:
     """Returns what is looked for in a set."""
     from restrl.problems.survey import SurveyOptions, others
 
@@ -164,7 +181,7 @@ def _survey_options(args: argparse.Namespace) -> Callable[[str], SurveyOptions]:
         raise ConfigError(f"--mutants {args.mutants}: allowed: at least 0")
     twins = others(args.against) if args.against else ()
 
-    def of(spec: str) -> SurveyOptions:
+    def of(spec: str, solutions_of: str) -> SurveyOptions:
         own = spec.startswith("starter") or (spec.endswith(".jsonl") and "@" not in spec)
         return SurveyOptions(
             probes=own if args.probes is None else args.probes,
@@ -173,6 +190,7 @@ def _survey_options(args: argparse.Namespace) -> Callable[[str], SurveyOptions]:
             count=args.count or None,
             against=args.against,
             others=twins,
+            solutions_of=solutions_of,
         )
 
     return of
@@ -231,6 +249,8 @@ def _row(item: SetSurvey) -> tuple[str, ...]:
 
 def _details(item: SetSurvey, python: str) -> list[str]:
     """Returns the lines about a set: what is wrong, then what is only to be known."""
+    from restrl.problems.survey import LIGHT
+
     report = item.report
     wrong = [
         f"{item.name}{f':{finding.line}' if finding.line else ''}: {f'{name}: ' if name else ''}"
@@ -252,6 +272,15 @@ def _details(item: SetSurvey, python: str) -> list[str]:
             for failure, cause in item.expected
         ]
     )
+    if report.num_solutions > report.num_checked:
+        lines += _cut(
+            [f"{item.name}: {name}: {good} of {run} solutions pass" for name, (good, run) in report.solved.items()]
+        )
+    if item.light is not None:
+        lines.append(
+            f"{item.name}: {item.light[0]} of the {item.light[1]} gradable problems that need no package beyond "
+            f"{' and '.join(sorted(LIGHT))} pass"
+        )
     if report.missing_packages:
         from restrl.grading.packages import install_command
 
@@ -291,6 +320,7 @@ def _record(item: SetSurvey) -> dict[str, Any]:
         "num_checked": item.report.num_checked,
         **record,
         "refusals": dict(item.refusals),
+        "light": item.light,
         "known_failures": [{**dataclasses.asdict(failure), "cause": cause} for failure, cause in item.expected],
         "failures": [dataclasses.asdict(failure) for failure in item.unexpected],
         "seconds": item.seconds,

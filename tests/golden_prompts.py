@@ -7,20 +7,24 @@ writes them anew to tests/policy/golden/; read the difference before committing 
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
+import pickle
 import sys
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from restrl.problems.jsonl import problem_from_line
 from restrl.problems.livecodebench_example import with_example
+from restrl.problems.mbpp import three_shot
 from restrl.types import Problem, State
 
 GOLDEN = Path(__file__).parent / "policy" / "golden"
 
-HUMANEVAL = {
+HUMANEVAL: dict[str, Any] = {
     "task_id": "HumanEval/900",
     "prompt": "from typing import List\n\n\ndef odd_ones(numbers: List[int]) -> List[int]:\n"
     '    """ Return the odd numbers, in their order.\n    >>> odd_ones([1, 2, 35])\n    [1, 35]\n    """\n',
@@ -28,7 +32,7 @@ HUMANEVAL = {
     "canonical_solution": "    return [n for n in numbers if n % 2]\n",
     "test": "def check(candidate):\n    assert candidate([1, 2, 35]) == [1, 35]\n    assert candidate([]) == []\n",
 }
-MBPP = {
+MBPP: dict[str, Any] = {
     "task_id": 11,
     "text": "Write a function to join words by a dash.",
     "code": "def dashed(words):\r\n    return '-'.join(words)",
@@ -40,6 +44,25 @@ MBPP = {
     "test_setup_code": "",
     "challenge_test_list": [],
 }
+MBPP_SANITIZED = {
+    **{key: MBPP[key] for key in ("task_id", "code", "test_list")},
+    "source_file": "own",
+    "prompt": "Write a function to join words by a dash.",
+    "test_imports": [],
+}
+MBPP_SHOTS = [
+    {
+        **MBPP,
+        "task_id": number,
+        "text": f"Write a function to add {number}.",
+        "code": f"def add(x):\r\n    return x + {number}",
+        "test_list": [f"assert add({x}) == {x + number}" for x in range(3)],
+    }
+    for number in (2, 3, 4)
+]
+"""The three tasks that the paper's prompt solves."""
+PLUS_ONE_PROGRAM = {**HUMANEVAL, "task_id": "HumanEval/901", "test": "import numpy as np\n" + str(HUMANEVAL["test"])}
+MBPP_PLUS_ONE_PROGRAM = {**MBPP_SANITIZED, "test": "\n".join(MBPP["test_list"])}
 MBPP_PLUS = {
     "task_id": "Mbpp/11",
     "prompt": "\"\"\"\nWrite a function to join words by a dash.\nassert dashed(['a', 'b']) == 'a-b'\n\"\"\"\n",
@@ -75,7 +98,7 @@ CODECONTESTS = {
     "public_tests": {"input": ["4\n"], "output": ["2\n"]},
     "solutions": {"language": [3], "solution": ["print(int(input()) // 2)\n"]},
 }
-LCB_STDIN = {
+LCB_STDIN: dict[str, Any] = {
     "question_title": "Minimum",
     "question_content": "You get two integers on a line. Print the smaller one.",
     "platform": "atcoder",
@@ -88,7 +111,7 @@ LCB_STDIN = {
     "private_test_cases": json.dumps([{"input": "9 8\n", "output": "8\n", "testtype": "stdin"}]),
     "metadata": "{}",
 }
-LCB_FUNCTIONAL = {
+LCB_FUNCTIONAL: dict[str, Any] = {
     **LCB_STDIN,
     "question_id": "own_b",
     "question_content": "Return the integers without those below k.",
@@ -97,7 +120,18 @@ LCB_FUNCTIONAL = {
     "private_test_cases": json.dumps([{"input": "[]\n2", "output": "[]", "testtype": "functional"}]),
     "metadata": '{"func_name": "atLeast"}',
 }
-BIGCODEBENCH = {
+LCB_SAMPLE = {
+    "content": "You write programs.\n### Question:\nReturn the integers without those below k.\n\n### Format: You will "
+    f"use the following starter code.\n```python\n{LCB_FUNCTIONAL['starter_code']}\n```\n\n### Answer:\n",
+    "labels": json.dumps({"task_id": "own/c", "difficulty": "easy", "category": "own"}),
+    "test": base64.b64encode(
+        zlib.compress(
+            pickle.dumps(json.dumps({"fn_name": "atLeast", "inputs": ["[1, 5]\n2", "[]\n2"], "outputs": ["[5]", "[]"]}))
+        )
+    ).decode(),
+}
+"""The layout of SandboxFusion, its tests packed as there."""
+BIGCODEBENCH: dict[str, Any] = {
     "task_id": "BigCodeBench/9000",
     "complete_prompt": "import math\nimport random\n\ndef task_func(values):\n"
     '    """\n    Returns the square root of the sum of values.\n\n    Parameters:\n    - values (list): Values.\n\n'
@@ -115,6 +149,14 @@ BIGCODEBENCH = {
     "libs": "['math', 'random']",
     "doc_struct": "{}",
 }
+BIGCODEBENCH_SAMPLE = {
+    "id": "BigCodeBench/9001",
+    "content": BIGCODEBENCH["complete_prompt"],
+    "canonical_solution": BIGCODEBENCH["canonical_solution"],
+    "test": BIGCODEBENCH["test"],
+    "labels": json.dumps({"entry_point": "task_func"}),
+}
+"""The layout of SandboxFusion."""
 DS1000_TEST = (
     "def generate_test_case(number):\n    return [3, 1, 2], [1, 2, 3]\n\n\n"
     "def exec_test(result, answer):\n    return int(result == answer)\n\n\n"
@@ -154,18 +196,61 @@ RECORDS: Mapping[str, tuple[str, str, dict[str, Any]]] = {
     "humaneval": ("humaneval", "to_problem", HUMANEVAL),
     "humaneval+": ("evalplus", "humaneval_plus", {**HUMANEVAL, "base_input": [[[1]]], "plus_input": [[[]]], "atol": 0}),
     "mbpp": ("mbpp", "to_problem", MBPP),
+    "humaneval+one-program": ("evalplus", "humaneval_plus", PLUS_ONE_PROGRAM),
+    "mbpp-3shot": ("mbpp", "to_problem", MBPP),
+    "mbpp-challenge": (
+        "mbpp",
+        "with_challenge",
+        {**MBPP, "challenge_test_list": ["assert dashed(['a', 'b', 'c']) == 'a-b-c'"]},
+    ),
+    "mbpp-sanitized": ("mbpp", "to_problem", MBPP_SANITIZED),
     "mbpp+": ("evalplus", "mbpp_plus", MBPP_PLUS),
+    "mbpp+one-program": ("evalplus", "mbpp_plus", MBPP_PLUS_ONE_PROGRAM),
     "apps-stdio": ("apps", "to_problem", APPS_STDIO),
     "apps-call": ("apps", "to_problem", APPS_CALL),
     "codecontests": ("codecontests", "to_problem", CODECONTESTS),
     "livecodebench-stdin": ("livecodebench", "to_problem", LCB_STDIN),
     "livecodebench-functional": ("livecodebench", "to_problem", LCB_FUNCTIONAL),
+    "livecodebench-sample": ("livecodebench", "to_problem", LCB_SAMPLE),
     "bigcodebench-instruct": ("bigcodebench", "to_problem", BIGCODEBENCH),
     "bigcodebench-complete": ("bigcodebench", "to_complete", BIGCODEBENCH),
+    "bigcodebench-sample": ("bigcodebench", "to_complete", BIGCODEBENCH_SAMPLE),
     "ds1000": ("ds1000", "to_problem", DS1000),
     "ds1000-function": ("ds1000", "to_problem", DS1000_FUNCTION),
 }
 """Format -> (module of restrl.problems, function, record)."""
+
+SETS: Mapping[str, tuple[str, ...]] = {
+    "humaneval": ("humaneval",),
+    "humaneval+": ("humaneval+",),
+    "humaneval+mini": ("humaneval+",),
+    "humaneval+/one-program": ("humaneval+one-program",),
+    "mbpp": ("mbpp",),
+    "mbpp-3shot": ("mbpp-3shot",),
+    "mbpp-challenge": ("mbpp-challenge",),
+    "mbpp-sanitized": ("mbpp-sanitized",),
+    "mbpp+": ("mbpp+",),
+    "mbpp+/one-program": ("mbpp+one-program",),
+    "apps/train": ("apps-stdio", "apps-call"),
+    "apps/test": ("apps-stdio", "apps-call"),
+    "apps/test-500": ("apps-stdio", "apps-call"),
+    "apps/sample": ("apps-stdio", "apps-call"),
+    "livecodebench": ("livecodebench-stdin", "livecodebench-functional"),
+    "livecodebench/sample": ("livecodebench-sample",),
+    "codecontests": ("codecontests",),
+    "bigcodebench": ("bigcodebench-instruct",),
+    "bigcodebench/complete": ("bigcodebench-complete",),
+    "bigcodebench/hard": ("bigcodebench-instruct",),
+    "bigcodebench/hard-complete": ("bigcodebench-complete",),
+    "bigcodebench/sample": ("bigcodebench-sample",),
+    "ds1000": ("ds1000", "ds1000-function"),
+}
+"""Set that is read from data -> the formats of its records; a test holds it to the registry."""
+
+
+def records_of(name: str) -> list[dict[str, Any]]:
+    """Good made-up records of a set; the prompt of ``mbpp-3shot`` needs three more."""
+    return [*(MBPP_SHOTS if name == "mbpp-3shot" else ()), *(RECORDS[item][2] for item in SETS[name])]
 
 
 def problems() -> dict[str, Problem]:
@@ -180,6 +265,8 @@ def problems() -> dict[str, Problem]:
             problem = getattr(loader, function)(record, where)
         if module == "livecodebench":
             (problem,) = with_example(iter([problem]), folder="")
+        if name == "mbpp-3shot":
+            *_, problem = three_shot(iter([*(loader.to_problem(shot, where) for shot in MBPP_SHOTS), problem]))
         assert isinstance(problem, Problem), problem
         made[name] = problem
     return made

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from restrl.errors import GraderError, ProblemError
+from restrl.errors import GraderError, ReferenceFailed
 from restrl.grading.checkers import Opaque
 from restrl.grading.config import GradingConfig
 from restrl.grading.jail import codec
@@ -56,7 +56,7 @@ def run_references(
         For each problem, one answer per test.
 
     Raises:
-        ProblemError: A canonical solution fails on an input.
+        ReferenceFailed: A canonical solution fails on an input.
         GraderError: The sandbox failed.
     """
     config = config if config is not None else GradingConfig()
@@ -136,4 +136,4 @@ def _run(worker: Worker, problem: Problem, config: GradingConfig) -> list[Answer
         return answers
     where = f"test {cases[len(answers)].id}" if defined else "its definition"
     reason = failure or death(ended, problem.limits.memory_bytes)[1]
-    raise ProblemError(f"the canonical solution of {problem.id} fails in {where}: {reason}")
+    raise ReferenceFailed(f"the canonical solution of {problem.id} fails in {where}: {reason}", problem.id)

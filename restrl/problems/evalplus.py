@@ -178,6 +178,11 @@ HUMANEVAL_PLUS_MINI = dataclasses.replace(
     files={"test": ("humaneval_plus/HumanEvalPlus-Mini.jsonl.gz", "humaneval_plus/HumanEvalPlus-Mini.jsonl")},
     hub=None,
 )
+HUMANEVAL_PLUS_ONE_PROGRAM = dataclasses.replace(
+    HUMANEVAL_PLUS,
+    summary="HumanEval+ as the hub has it: all tests of a problem in one program, without the special oracle",
+    files={"test": ("humaneval_plus/HumanEvalPlus-OriginFmt.jsonl.gz", "humaneval_plus/HumanEvalPlus-OriginFmt.jsonl")},
+)
 MBPP_PLUS = ProblemSet(
     "MBPP+: 378 problems of MBPP with 35 times the tests",
     to_problem=mbpp_plus,
@@ -187,4 +192,9 @@ MBPP_PLUS = ProblemSet(
     finish=with_expected,
     licence="Apache-2.0, github.com/evalplus/mbppplus_release; base problems CC-BY-4.0 (MBPP)",
     url="https://github.com/evalplus/mbppplus_release/releases",
+)
+MBPP_PLUS_ONE_PROGRAM = dataclasses.replace(
+    MBPP_PLUS,
+    summary="MBPP+ as the hub has it: all tests of a problem in one program, without the special oracles",
+    files={"test": ("mbpp_plus/MbppPlus-OriginFmt*.jsonl.gz", "mbpp_plus/MbppPlus-OriginFmt*.jsonl")},
 )

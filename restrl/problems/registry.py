@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from restrl.errors import ProblemError
+from restrl.errors import ProblemError, ReferenceFailed
 from restrl.problems import apps, bigcodebench, codecontests, ds1000, evalplus, humaneval, livecodebench, mbpp, starter
 from restrl.problems.jsonl import read_problems
 from restrl.problems.problem_set import ProblemSet, Refusal
@@ -30,11 +30,13 @@ PROBLEM_SETS: dict[str, ProblemSet] = {
     "humaneval": humaneval.HUMANEVAL,
     "humaneval+": evalplus.HUMANEVAL_PLUS,
     "humaneval+mini": evalplus.HUMANEVAL_PLUS_MINI,
+    "humaneval+/one-program": evalplus.HUMANEVAL_PLUS_ONE_PROGRAM,
     "mbpp": mbpp.MBPP,
     "mbpp-3shot": mbpp.MBPP_THREE_SHOT,
     "mbpp-challenge": mbpp.MBPP_CHALLENGE,
     "mbpp-sanitized": mbpp.MBPP_SANITIZED,
     "mbpp+": evalplus.MBPP_PLUS,
+    "mbpp+/one-program": evalplus.MBPP_PLUS_ONE_PROGRAM,
     "apps/train": apps.TRAIN,
     "apps/test": apps.TEST,
     "apps/test-500": apps.TEST_500,
@@ -128,9 +130,9 @@ def _read(name: str, entry: ProblemSet, spec: Spec, count: int | None, reference
     refusals: Counter[str] = Counter()
     sources: list[str] = []
     solutions: dict[str, tuple[str, ...]] = {}
+    seen: dict[str, str] = {}
 
     def stream() -> Iterator[Problem]:
-        seen: dict[str, str] = {}
         for place in places:
             sources.append(place.description)
             for where, record in read_place(name, entry, place):
@@ -144,6 +146,8 @@ def _read(name: str, entry: ProblemSet, spec: Spec, count: int | None, reference
                 if isinstance(item, Refusal):
                     refusals[item.reason] += 1
                     continue
+                if not item.id.strip():
+                    raise ProblemError(f"{where}: the problem's id is empty; allowed: a name that no other one has")
                 if item.id in seen:
                     raise ProblemError(
                         f"{where}: the problem {item.id!r} is already at {seen[item.id]}; ids are unique"
@@ -166,8 +170,12 @@ def _read(name: str, entry: ProblemSet, spec: Spec, count: int | None, reference
         _log.warning("%s: %d records refused: %s", name, refusals.total(), reasons)
     if not problems:
         raise ProblemError(f"{', '.join(sources)}: no problem of {name}{f'/{split}' if split else ''} in it")
-    finished = entry.finish(problems) if entry.finish is not None else problems
-    return LoadedSet(finished, dict(refusals), tuple(sources), solutions)
+    if entry.finish is not None:
+        try:
+            problems = entry.finish(problems)
+        except ReferenceFailed as error:
+            raise ProblemError(f"{seen[error.problem_id]}: {error}") from error
+    return LoadedSet(problems, dict(refusals), tuple(sources), solutions)
 
 
 def describe_source(name: str) -> str:

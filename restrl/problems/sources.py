@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from restrl.errors import ProblemError
 from restrl.problems.problem_set import HubSource, ProblemSet
@@ -220,33 +220,34 @@ def read_records(path: Path) -> Iterator[Record]:
                 if not isinstance(row, dict):
                     raise ProblemError(f"{path}:{number}: a record must be a JSON object, got {type(row).__name__}")
                 yield f"{path}:{number}", row
-    except UnicodeDecodeError as error:
-        raise ProblemError(f"{path}:{number + 1}: not UTF-8 text ({error.reason})") from error
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ProblemError(f"{path}: cannot be read after record {number}: {reason}") from error
 
 
-def _open(path: Path) -> TextIO:
-    return gzip.open(path, "rt", encoding="utf-8") if path.name.endswith(".gz") else path.open(encoding="utf-8")
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.name.endswith(".gz") else path.open("rb")
 
 
-def _lines(path: Path, file: TextIO) -> Iterator[tuple[int, Any]]:
+def _lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, Any]]:
+    # As bytes: text is decoded in blocks, so that an error would name an earlier line, and a lone return would end one.
     for number, line in enumerate(file, 1):
         if line.strip():
             yield number, _parse(line, f"{path}:{number}")
 
 
-def _array(path: Path, file: TextIO) -> list[Any]:
+def _array(path: Path, file: IO[bytes]) -> list[Any]:
     rows = _parse(file.read(), str(path))
     if not isinstance(rows, list):
         raise ProblemError(f"{path}: a .json file must be an array of records, got {type(rows).__name__}; use .jsonl")
     return rows
 
 
-def _parse(text: str, where: str) -> Any:
+def _parse(text: bytes, where: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ProblemError(f"{where}: not UTF-8 text ({error.reason})") from error
     except json.JSONDecodeError as error:
         raise ProblemError(f"{where}: not JSON: {error.msg} at column {error.colno}") from error
     except (ValueError, RecursionError) as error:

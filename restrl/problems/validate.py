@@ -42,6 +42,7 @@ class ValidationReport:
         without_solution: Ids of the problems that have no reference solution.
         num_solutions: Reference solutions that were run.
         num_solutions_passed: Those that pass.
+        solved: Gradable problem -> (reference solutions that pass, those that were run).
         not_gradable: Problem -> what is missing. They are in no denominator.
         missing_packages: Import that is not there -> how many problems need it.
         findings: Everything else that is wrong, in the order of the problems.
@@ -57,6 +58,7 @@ class ValidationReport:
     without_solution: tuple[str, ...]
     num_solutions: int = 0
     num_solutions_passed: int = 0
+    solved: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     not_gradable: Mapping[str, str] = dataclasses.field(default_factory=dict)
     missing_packages: Mapping[str, int] = dataclasses.field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
@@ -132,6 +134,7 @@ class _Validation:
         self.num_mutants = num_mutants
         self.num_passed = self.solutions = self.solutions_passed = self.mutants = self.killed = 0
         self.failures: list[ValidationFailure] = []
+        self.solved: dict[str, tuple[int, int]] = {}
         self.without: list[str] = []
         self.not_gradable: dict[str, str] = {}
         self.missing: Counter[str] = Counter()
@@ -175,9 +178,11 @@ class _Validation:
         return any(finding.kind == "test code" and finding.problem_id == problem.id for finding in self.findings)
 
     def _solutions(self, problem: Problem, grades: Sequence[Grade]) -> None:
+        passed = sum(grade.passed for grade in grades)
+        self.solved[problem.id] = (passed, len(grades))
         self.solutions += len(grades)
-        self.solutions_passed += sum(grade.passed for grade in grades)
-        self.num_passed += all(grade.passed for grade in grades)
+        self.solutions_passed += passed
+        self.num_passed += passed == len(grades)
         for number, grade in enumerate(grades):
             if not grade.passed:
                 self.failures.append(ValidationFailure(problem.id, grade.reward, _reason(grade), number))
@@ -218,6 +223,7 @@ class _Validation:
             without_solution=tuple(sorted(self.without, key=place.__getitem__)),
             num_solutions=self.solutions,
             num_solutions_passed=self.solutions_passed,
+            solved={problem.id: self.solved[problem.id] for problem in problems if problem.id in self.solved},
             not_gradable=self.not_gradable,
             missing_packages=dict(self.missing.most_common()),
             findings=tuple(self.findings),

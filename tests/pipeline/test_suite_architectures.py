@@ -15,20 +15,6 @@ from restrl.cli import main
 from restrl.evaluation.layouts import samples_path
 from restrl.problems import load_set
 
-# Set -> the formats of the made-up records in its file.
-FILES = {
-    "humaneval": ["humaneval"],
-    "humaneval+": ["humaneval+"],
-    "mbpp": ["mbpp"],
-    "mbpp+": ["mbpp+"],
-    "apps/test": ["apps-stdio", "apps-call"],
-    "codecontests": ["codecontests"],
-    "livecodebench": ["livecodebench-stdin", "livecodebench-functional"],
-    "bigcodebench": ["bigcodebench-instruct"],
-    "bigcodebench/complete": ["bigcodebench-complete"],
-    "ds1000": ["ds1000", "ds1000-function"],
-}
-
 
 @pytest.fixture(scope="module")
 def model_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -38,12 +24,12 @@ def model_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def specs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """One specification per format, reading our own records from a file."""
+    """One specification per set, reading our own records from a file."""
     root = tmp_path_factory.mktemp("records")
     found = []
-    for name, formats in FILES.items():
+    for name in golden_prompts.SETS:
         path = root / f"{name.replace('/', '-')}.jsonl"
-        records = [golden_prompts.RECORDS[item][2] for item in formats]
+        records = golden_prompts.records_of(name)
         path.write_text("".join(json.dumps(record) + "\n" for record in records))
         found.append(f"{name}@{path}")
     own = root / "own.jsonl"

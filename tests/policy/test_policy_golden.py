@@ -35,6 +35,27 @@ def test_every_golden_file_has_its_format() -> None:
     assert {path.stem for path in golden_prompts.GOLDEN.glob("*.txt")} == set(PROBLEMS)
 
 
+def test_every_set_has_its_golden_prompts() -> None:
+    from restrl.problems import PROBLEM_SETS
+
+    read = {name for name, entry in PROBLEM_SETS.items() if entry.generate is None}
+    assert read == set(golden_prompts.SETS)
+    assert {item for formats in golden_prompts.SETS.values() for item in formats} | {"own"} == set(PROBLEMS)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_every_special_token_of_a_prompt_is_one_token_and_none_is_added(name: str, tokenizers: dict[str, Any]) -> None:
+    for style in ("plain", "chat"):
+        for tokenizer in tokenizers.values():
+            state = State(PROBLEMS[name], "    x = 1\n")
+            text, ids = build_prompt(state, tokenizer, style), encode_prompt(state, tokenizer, style)
+            for token in (*tokenizer.all_special_tokens, "<think>", "</think>"):
+                number = tokenizer.get_vocab().get(token)
+                added = style == "plain" and token == tokenizer.bos_token
+                if number is not None:
+                    assert ids.count(number) == text.count(token) + added, (style, tokenizer.name_or_path, token)
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_a_chat_answer_opens_a_fence_with_the_initial_state(name: str, tokenizers: dict[str, Any]) -> None:
     problem = PROBLEMS[name]

@@ -100,7 +100,9 @@ def test_blank_lines_count_as_lines(tmp_path: Path) -> None:
     [
         ("x.jsonl", b'{"a": 1}\n{"a"\n', r"x\.jsonl:2: not JSON"),
         ("x.jsonl", b"[1]\n", r"x\.jsonl:1: a record must be a JSON object, got list"),
-        ("x.jsonl", b'{"a": 1}\n\xff\n', r"x\.jsonl:\d: not UTF-8"),
+        ("x.jsonl", b'{"a": 1}\n\xff\n', r"x\.jsonl:2: not UTF-8"),
+        ("x.jsonl.gz", gzip.compress(b'{"a": 1}\n\xff\n', mtime=0), r"x\.jsonl\.gz:2: not UTF-8"),
+        ("x.jsonl", b'{"a": 1}\n{"a":\r\x00}\n', r"x\.jsonl:2: not JSON"),
         ("x.jsonl", b'{"a": ' + b"[" * 100_000 + b"}", r"x\.jsonl:1: not (readable as )?JSON"),
         ("x.jsonl", b'{"a": ' + b"9" * 5000 + b"}", r"x\.jsonl:1: not readable as JSON"),
         ("x.jsonl.gz", b"no gzip", r"x\.jsonl\.gz: cannot be read after record 0"),

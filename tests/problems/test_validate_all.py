@@ -15,6 +15,7 @@ from validating import ABSENT, call_problem, validated
 from restrl.cli import main
 from restrl.errors import GraderError
 from restrl.problems import PROBLEM_SETS, known, survey
+from restrl.problems.jsonl import write_problems
 from restrl.problems.problem_set import HubSource, ProblemSet, Refusal
 from restrl.types import Problem
 
@@ -79,6 +80,58 @@ def test_a_failure_that_is_not_known_is_exit_code_1(
     monkeypatch.delitem(known.KNOWN_FAILURES, "toy/2#1")
     code, result = validated(capsys, "toy")
     assert (code, [item["solution"] for item in result["sets"][0]["failures"]]) == (1, [1])
+
+
+def test_several_solutions_are_counted_by_problem(toys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["problems", "validate", "toy", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "toy: toy/1: 1 of 1 solutions pass" in out and "toy: toy/2: 2 of 3 solutions pass" in out
+    # The third problem needs a package; the others need none.
+    assert "toy: 1 of the 2 gradable problems that need no package beyond numpy and scipy pass" in out
+    _, result = validated(capsys, "toy")
+    assert result["sets"][0]["solved"] == {"toy/1": [1, 1], "toy/2": [2, 3]} and result["sets"][0]["light"] == [1, 2]
+
+
+def test_the_solutions_of_another_set_run_on_these_tests(
+    toys: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named by hand, and for the sets that `--all` compares; what is known of the own solutions does not count here."""
+    other = toys / "first.jsonl"
+    right, wrong = "def f(x):\n    return x + 1\n", "def f(x):\n    return 9\n"
+    rows = [
+        {"id": "toy/1", "solutions": [wrong], "packages": []},
+        {"id": "toy/2", "solutions": [right], "packages": []},
+    ]
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, result = validated(capsys, "toy", "--solutions", f"elsewhere@{other}")
+    (found,) = result["sets"]
+    assert (code, found["set"], found["solved"]) == (
+        1,
+        f"toy<elsewhere@{other}",
+        {"toy/1": [0, 1], "toy/2": [1, 1]},
+    )
+    assert [item["problem_id"] for item in found["failures"]] == ["toy/1"] and found["known_failures"] == []
+
+    (toys / "elsewhere").mkdir()
+    other.rename(toys / "elsewhere" / "first.jsonl")
+    monkeypatch.setitem(known.CROSS_CHECKS, "toy", "elsewhere")
+    monkeypatch.setitem(known.KNOWN_FAILURES, "elsewhere:toy/1", "wrong at home")
+    monkeypatch.setitem(known.KNOWN_FAILURES, "toy<elsewhere:toy/1", "wrong here too")
+    code, result = validated(capsys, "--all")
+    assert [item["set"] for item in result["sets"]] == ["toy", "toy<elsewhere", "elsewhere"]
+    assert [[known["cause"] for known in item["known_failures"]] for item in result["sets"]] == [
+        ["the answer is wrong"],
+        ["wrong here too"],
+        ["wrong at home"],
+    ]
+    assert code == 0
+
+
+def test_solutions_of_a_set_of_other_problems_are_refused(toys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = toys / "other.jsonl"
+    write_problems(other, [call_problem("another", "def f(x):\n    return x + 1\n", ((1,), 2))])
+    assert main(["problems", "validate", "toy", "--solutions", str(other), "--quiet"]) == 2
+    assert f"no problem of toy has a solution in {other}; name a set of the same problems" in capsys.readouterr().err
 
 
 def test_a_path_gives_a_set_its_data(toys: Path, capsys: pytest.CaptureFixture[str]) -> None:
