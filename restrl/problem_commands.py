@@ -359,8 +359,11 @@ def _template(args: argparse.Namespace) -> int:
         return 0
     if args.out.exists():
         raise ConfigError(f"--out {args.out}: there is such a file; name another, or remove it")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(text, encoding="utf-8")
+    try:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--out {args.out}: cannot be written ({error.strerror}); name another file") from error
     print(f"wrote {args.out}; check it with: restrl problems validate {args.out}")
     return 0
 

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from restrl.config import tables_to_toml
     from restrl.console import console_progress, print_table
     from restrl.evaluation import tables as shown
-    from restrl.pipeline.suite import KIND, SuiteEvaluation
+    from restrl.pipeline.suite import KIND, SuiteEvaluation, load_sets
 
     tables = _tables(args)
     settings = _settings(tables)
@@ -62,8 +62,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if _stored(args.out) is None:
         _check(settings)
+    loaded = load_sets(settings.suite)
     with open_run(args.out, tables, tables_to_toml(KIND, tables), KIND) as directory:
-        results = SuiteEvaluation(directory, settings, console_progress(args.quiet)).run()
+        results = SuiteEvaluation(directory, settings, loaded, console_progress(args.quiet)).run()
     if args.json:
         print(json.dumps(results))
     else:

@@ -49,11 +49,15 @@ def read_samples(path: Path, problems: Iterable[Problem]) -> list[SampleRecord]:
     counts: dict[str, int] = {}
     records = []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        content = path.read_bytes()
+        lines = content.decode("utf-8").split("\n")
     except FileNotFoundError:
         raise ProblemError(f"{path}: no such samples file; give a JSONL file of samples") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProblemError(f"{path}: cannot read the samples file: {error}") from None
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ProblemError(f"{path}:{line}: not UTF-8 text ({error.reason}); give a JSONL file of samples") from None
+    except OSError as error:
+        raise ProblemError(f"{path}: cannot read the samples file: {error.strerror}") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

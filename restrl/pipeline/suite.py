@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ from restrl.pipeline.journal import Journal
 from restrl.pipeline.suite_parts import digest_of, grade_all, no_answer, score_answer, why_not_gradable
 from restrl.pipeline.suite_settings import ONE_EACH
 from restrl.policy import PolicyConfig, close_policy, load_policy
-from restrl.problems import load_set
+from restrl.problems.registry import LoadedSet, load_set
 from restrl.progress import Progress
 from restrl.seeds import derive_seed
 from restrl.types import Policy, Problem, State, ValueModel
@@ -68,13 +68,27 @@ class _Item:
     problem: Problem
 
 
+LoadedSets = Mapping[str, LoadedSet]
+"""Set -> its problems, in the order in which they are evaluated."""
+
+
+def load_sets(suite: SuiteConfig) -> LoadedSets:
+    """Loads the sets of an evaluation: before its folder is made, so that a wrong name leaves none behind.
+
+    Raises:
+        ProblemError: A problem set cannot be loaded.
+    """
+    return {spec: load_set(spec, count=suite.count or None, seed=suite.seed) for spec in suite.problems}
+
+
 class SuiteEvaluation:
     """Evaluates a policy into a folder. The run directory carries the settings; see `run`."""
 
-    def __init__(self, run: RunDirectory, settings: SuiteSettings, progress: Progress) -> None:
+    def __init__(self, run: RunDirectory, settings: SuiteSettings, loaded: LoadedSets, progress: Progress) -> None:
         self._run = run
         self._settings = settings
         self._suite = settings.suite
+        self._loaded = loaded
         self._progress = progress
         self._work = run.path / "work"
         self._execution: Execution | None = None
@@ -84,10 +98,9 @@ class SuiteEvaluation:
 
         Raises:
             ArtifactError: The problems are not those that the folder was begun with.
-            ProblemError: A problem set cannot be loaded.
             ModelError: The policy or the value model cannot be used.
         """
-        items, refusals = self._load()
+        items, refusals = self._items()
         size = self._suite.chunk_size
         chunks = [items[start : start + size] for start in range(0, len(items), size)]
         with self._run.stage("evaluate"), SandboxGrader(self._settings.grading) as grader:
@@ -100,12 +113,11 @@ class SuiteEvaluation:
         shutil.rmtree(self._work, ignore_errors=True)
         return results
 
-    def _load(self) -> tuple[list[_Item], dict[str, dict[str, int]]]:
+    def _items(self) -> tuple[list[_Item], dict[str, dict[str, int]]]:
         items: list[_Item] = []
         refusals: dict[str, dict[str, int]] = {}
         hashes: dict[str, str] = {}
-        for spec in self._suite.problems:
-            loaded = load_set(spec, count=self._suite.count or None, seed=self._suite.seed)
+        for spec, loaded in self._loaded.items():
             items += [_Item(spec, problem) for problem in loaded.problems]
             refusals[spec] = dict(loaded.refusals)
             hashes[spec] = digest_of(loaded.problems)

@@ -10,6 +10,7 @@ the body of a function; output is compared by exact tokens and decimal numbers, 
 
 from __future__ import annotations
 
+import dataclasses
 import keyword
 from collections.abc import Mapping
 from functools import partial
@@ -197,7 +198,9 @@ TRAIN = _apps_set(
     ("apps/train.jsonl*", "apps/train*.parquet", "apps/apps_train.jsonl*"),
 )
 TEST = _apps_set("APPS: 5000 test problems", "test", partial(to_problem, split="test"), _TEST_FILES)
-TEST_500 = _apps_set("APPS: every tenth test problem", "test", to_problem_of_subset, _TEST_FILES)
+TEST_500 = dataclasses.replace(
+    _apps_set("APPS: every tenth test problem", "test", to_problem_of_subset, _TEST_FILES), variant_of="apps/test"
+)
 SAMPLE = _apps_set(
     "APPS: training problems of a sample file", "", partial(to_problem, split="train"), ("apps/apps_train_sample*",)
 )

@@ -134,13 +134,14 @@ def _as_on_the_hub(record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     return {**renamed, **({"entry_point": labels["entry_point"]} if "entry_point" in labels else {})}
 
 
-def _set(summary: str, variant: Variant, hub: str, files: tuple[str, ...]) -> ProblemSet:
+def _set(summary: str, variant: Variant, hub: str, files: tuple[str, ...], variant_of: str = "") -> ProblemSet:
     converter: Callable[[Mapping[str, Any], str], Problem | Refusal] = partial(to_problem, variant=variant)
     return ProblemSet(
         summary,
         to_problem=converter,
         files={"": files},
         hub=HubSource(hub, {"": HUB_SPLIT}) if hub else None,
+        variant_of=variant_of,
         licence="Apache-2.0, github.com/bigcode-project/bigcodebench",
         url=f"https://huggingface.co/datasets/{hub or 'bigcode/bigcodebench'}",
     )
@@ -151,10 +152,16 @@ HUB_SPLIT = "v0.1.4"
 _FULL = ("bigcodebench/bigcodebench.jsonl*", "bigcodebench/v0*.parquet", "bigcodebench/BigCodeBench-v*.jsonl*")
 _HARD = ("bigcodebench/bigcodebench_hard.jsonl*", "bigcodebench/BigCodeBench-Hard-v*.jsonl*")
 INSTRUCT = _set("BigCodeBench: 1140 functions from words", "instruct", "bigcode/bigcodebench", _FULL)
-COMPLETE = _set("BigCodeBench: 1140 functions from a docstring", "complete", "bigcode/bigcodebench", _FULL)
+COMPLETE = _set(
+    "BigCodeBench: 1140 functions from a docstring", "complete", "bigcode/bigcodebench", _FULL, "bigcodebench"
+)
 HARD = _set("BigCodeBench-Hard: 148 functions from words", "instruct", "bigcode/bigcodebench-hard", _HARD)
 HARD_COMPLETE = _set(
-    "BigCodeBench-Hard: 148 functions from a docstring", "complete", "bigcode/bigcodebench-hard", _HARD
+    "BigCodeBench-Hard: 148 functions from a docstring",
+    "complete",
+    "bigcode/bigcodebench-hard",
+    _HARD,
+    "bigcodebench/hard",
 )
 SAMPLE = _set(
     "BigCodeBench: functions of a sample file, from a docstring", "complete", "", ("bigcodebench/bigcodebench_sample*",)

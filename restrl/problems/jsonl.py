@@ -61,11 +61,11 @@ def scan_problems(path: Path) -> ScannedFile:
     lines: list[int] = []
     faults: list[Fault] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
+    for number, raw in enumerate(_lines(path), 1):
+        if not raw.strip():
             continue
         try:
-            problem = problem_from_line(line)
+            problem = problem_from_line(_text(raw))
         except RecordError as error:
             faults += [Fault(number, text) for text in error.faults]
             continue
@@ -95,18 +95,22 @@ def read_problems(path: Path) -> list[Problem]:
     return list(scanned.problems)
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> list[bytes]:
     try:
-        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-        return content.decode("utf-8").split("\n")  # only these end a line, as in `wc` and editors
+        # Only these end a line, as in `wc` and editors.
+        return path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     except OSError as error:
         raise ProblemError(f"cannot read the problem file {path}: {error.strerror}") from error
+
+
+def _text(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ProblemError(
-            f"{path}:{line}: byte {error.start} of the file is {content[error.start]:#04x}, which is not UTF-8; "
-            "allowed: UTF-8 text"
-        ) from error
+        text = (
+            f"byte {error.start + 1} of the line is {line[error.start]:#04x}, which is not UTF-8; allowed: UTF-8 text"
+        )
+        raise RecordError([text]) from error
 
 
 def problem_from_line(line: str) -> Problem:

@@ -191,7 +191,7 @@ MBPP = ProblemSet(
     url="https://huggingface.co/datasets/google-research-datasets/mbpp",
 )
 MBPP_THREE_SHOT = dataclasses.replace(
-    MBPP, summary="MBPP with the paper's prompt of three solved tasks", arrange=three_shot
+    MBPP, summary="MBPP with the paper's prompt of three solved tasks", arrange=three_shot, variant_of="mbpp"
 )
 MBPP_CHALLENGE = dataclasses.replace(
     MBPP, summary="the tasks of MBPP that have challenge tests, with them", to_problem=with_challenge

@@ -66,6 +66,8 @@ class ProblemSet:
             made of some of them).
         finish: Completes the chosen problems (expected outputs that have to be computed).
         solutions: Returns every known solution of a record, where a set has several, in the converter's arguments.
+        variant_of: Name of a set with the same tests and other prompts, or with more of the same problems: validating
+            that one validates this one.
         licence: Licence and source, a line.
         url: Where a person finds the data.
     """
@@ -80,6 +82,7 @@ class ProblemSet:
     arrange: Callable[[Iterator[Problem]], Iterator[Problem]] | None = None
     finish: Callable[[Sequence[Problem]], list[Problem]] | None = None
     solutions: Callable[[Mapping[str, Any], str], list[str]] | None = None
+    variant_of: str = ""
     licence: str = ""
     url: str = ""
 

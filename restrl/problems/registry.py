@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -118,9 +119,21 @@ def _find(spec: str) -> tuple[str, ProblemSet | None, Spec]:
         return parts.name, entry, parts
     if spec.endswith(".jsonl"):
         return spec, None, parts
-    names = ", ".join(PROBLEM_SETS)
-    raise ProblemError(
-        f"unknown problem set {spec!r}: use NAME[/SPLIT][@FILE] with one of {names}, or the path of a .jsonl file"
+    raise ProblemError(f"unknown problem set {spec!r}: {_hint(spec)}")
+
+
+def _hint(spec: str) -> str:
+    """Returns what can be done about a name that is none: a file in another format, or a word with a slip in it."""
+    if spec and Path(spec).exists():
+        return (
+            "a file of your own problems is JSON lines and its name ends in .jsonl (to start from one: restrl problems "
+            "template call); the data of a benchmark are named with it, as in humaneval@FILE"
+        )
+    near = difflib.get_close_matches(spec.partition("@")[0], PROBLEM_SETS, n=3)
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    return (
+        f"{meant}Allowed: the path of a .jsonl file, or NAME[/SPLIT][@FILE] with one of {', '.join(PROBLEM_SETS)}; "
+        "restrl problems list says what they are"
     )
 
 

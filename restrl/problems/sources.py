@@ -94,7 +94,7 @@ def find_places(name: str, entry: ProblemSet, split: str = "", path: str = "") -
         chosen = {ours: theirs for ours, theirs in hub.splits.items() if not split or ours in ("", split)}
         if chosen:
             return [Place(ours, None, hub, theirs) for ours, theirs in chosen.items()]
-    raise ProblemError(_advice(name, entry, "no data found"))
+    raise ProblemError(_advice(name, entry, split, "no data found"))
 
 
 def _given(name: str, entry: ProblemSet, split: str, path: Path) -> list[Place]:
@@ -131,8 +131,9 @@ def _in_folder(entry: ProblemSet, split: str, root: Path) -> list[Place]:
     return places
 
 
-def _advice(name: str, entry: ProblemSet, problem: str) -> str:
-    usual = next((pattern for patterns in entry.files.values() for pattern in patterns), "")
+def _advice(name: str, entry: ProblemSet, split: str, problem: str) -> str:
+    of_split = entry.files.get(split or entry.default_split) or next(iter(entry.files.values()), ())
+    usual = next(iter(of_split), "").replace(".jsonl*", ".jsonl")
     source = entry.url or (f"https://huggingface.co/datasets/{entry.hub.id}" if entry.hub else "its authors")
     where = f" or put it at ${FOLDER_VARIABLE}/{usual}" if usual else ""
     return f"{name}: {problem}; download it from {source} and name it with {name}@FILE{where}"
@@ -153,7 +154,7 @@ def read_place(name: str, entry: ProblemSet, place: Place) -> Iterator[Record]:
     except Exception as error:  # the library has no common class for "offline", "not found" and "no such split"
         reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
         message = f"the hub data set {place.hub.id} cannot be loaded ({reason[:200]})"
-        raise ProblemError(_advice(name, entry, message)) from error
+        raise ProblemError(_advice(name, entry, place.split, message)) from error
     for number, row in enumerate(rows, 1):
         yield f"{place.description}:{number}", row
 

@@ -78,11 +78,14 @@ class SetSurvey:
 
 
 def sets_at_hand() -> tuple[list[str], list[str]]:
-    """Returns the names of the benchmarks whose data lie in the benchmarks' folder, and of the others."""
+    """Returns the names of the benchmarks whose data lie in the benchmarks' folder, and of the others.
+
+    Sets that are another one's variants are in neither list.
+    """
     here: list[str] = []
     absent: list[str] = []
     for name, entry in PROBLEM_SETS.items():
-        if entry.generate is not None:
+        if entry.generate is not None or entry.variant_of:
             continue
         try:
             places = find_places(name, entry)

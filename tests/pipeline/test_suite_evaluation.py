@@ -237,6 +237,8 @@ def test_a_killed_evaluation_continues_and_ends_the_same(tmp_path, capsys) -> No
         (["--policy", "x", "--problems", "a.jsonl", "--out", "o", "--decoder", "magic"], ["magic", "best_of_n"]),
         (["--policy", "x", "--problems", "a.jsonl", "--out", "o", "--decoder", "vm-mcts"], ["--value-model"]),
         (["--policy", "x", "--problems", "a.jsonl", "--out", "o", "--budget", "3"], ["--budget 3", "--samples"]),
+        (["--policy", "starter", "--problems", "gone.jsonl", "--out", "o"], ["gone.jsonl", "cannot read"]),
+        (["--policy", "starter", "--problems", "humanevl", "--out", "o"], ["humanevl", "did you mean humaneval"]),
         (["--policy", "x", "--problems", "a.jsonl", "--out", "o", "--samples", "0"], ["--samples 0", "at least 1"]),
         (["--policy", "x", "--problems", "a.jsonl", "--out", "o", "--temperature", "-1"], ["temperature", "-1"]),
         (["--policy", "x", "--problems", "a.jsonl", "--out", "o", "--set", "grpo.beta=1"], ["grpo.beta", "policy.KEY"]),

@@ -298,7 +298,7 @@ def test_a_scan_finds_every_fault_of_every_line_and_keeps_the_good_records(tmp_p
 def test_bytes_that_are_not_utf8_name_their_line(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_bytes(json.dumps(GOOD).encode() + b'\n{"id": "\xff"}\n')
-    with pytest.raises(ProblemError, match=r"p\.jsonl:2: byte \d+ of the file is 0xff, which is not UTF-8"):
+    with pytest.raises(ProblemError, match=r"p\.jsonl:2: byte \d+ of the line is 0xff, which is not UTF-8"):
         read_problems(path)
 
 

@@ -106,6 +106,37 @@ def test_templates_validate_clean(tmp_path: Path, kind: str, capsys: pytest.Capt
     assert capsys.readouterr().out == template(kind)
 
 
+def test_a_template_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["problems", "template", "call", "--out", str(tmp_path / "file" / "mine.jsonl")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_files_in_other_formats_and_slips_are_told_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("id,statement\n1,Add.\n")
+    for argv, says in (
+        ([str(table)], "a file of your own problems is JSON lines and its name ends in .jsonl"),
+        (["humanevl"], "did you mean humaneval"),
+        (["starter/tests"], "did you mean starter/test"),
+    ):
+        assert main(["problems", "validate", *argv, "--quiet"]) == 2
+        error = capsys.readouterr().err.strip()
+        assert says in error and "\n" not in error
+
+
+def test_text_that_is_not_utf8_is_a_fault_of_its_line_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(template("call").encode() + b'{"id": "\xff"}\n{"id": 3}\n')
+    number = template("call").count("\n")
+    code, result = validated(capsys, str(path))
+    lines = [item["line"] for item in result["sets"][0]["findings"]]
+    assert code == 1 and lines[0] == number + 1 and set(lines[1:]) == {number + 2}
+    assert result["sets"][0]["num_passed"] == number
+
+
 def test_templates_overwrite_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text("mine")
