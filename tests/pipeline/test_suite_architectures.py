@@ -133,6 +133,8 @@ BENCHMARK_SETS = (
         "mbpp-challenge",
         "mbpp-sanitized",
         "mbpp+",
+        "humaneval+/one-program",
+        "mbpp+/one-program",
     ),
     *("apps/sample", "livecodebench/sample", "bigcodebench/hard", "bigcodebench/hard-complete", "bigcodebench/sample"),
     "ds1000",

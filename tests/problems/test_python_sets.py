@@ -11,6 +11,7 @@ from python_records import HUMANEVAL, MBPP, MBPP_PLUS, PLUS
 from restrl.errors import ProblemError
 from restrl.grading.config import GradingConfig
 from restrl.grading.grader import SandboxGrader
+from restrl.grading.reference import Answer
 from restrl.grading.samples import grade_record, pass_at_1, read_samples
 from restrl.problems import expected as expected_outputs
 from restrl.problems import load_problems
@@ -109,6 +110,27 @@ def test_expected_outputs_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_canonical_solution_that_fails_is_named(body: str, reason: str) -> None:
     with pytest.raises(ProblemError, match=reason):
         with_expected([humaneval_plus(PLUS | {"canonical_solution": body}, "f:1")])
+
+
+def test_a_canonical_solution_that_fails_is_named_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "plus.jsonl"
+    rows = [PLUS, PLUS | {"task_id": "HumanEval/901", "canonical_solution": "    return 1 / n\n"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ProblemError) as caught:
+        load_problems(f"humaneval+@{path}")
+    assert str(caught.value).startswith(f"{path}:2: the canonical solution of HumanEval/901 fails in test base_1: Zero")
+
+
+def test_a_slow_canonical_solution_is_given_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mbpp/599 needs 16 s: four times that for the input, a minute for all inputs of a group."""
+    problem = mbpp_plus(MBPP_PLUS | {"assertion": "assert isclose(add([], ()), ())"}, "f:1")
+    answers = [Answer((9, 10, 5), 16.0), Answer((), 0.001), Answer((2.5, 1), 0.4)]
+    monkeypatch.setattr(expected_outputs, "run_references", lambda *_: [answers])
+    (complete,) = with_expected([problem])
+    assert [case.cpu_s for case in complete.tests.cases] == [64.0, 1.0, 1.6]
+    assert complete.limits.total_cpu_s == 60.0 + 2.0 + 2.6 + 2.0
+    # The record's `assertion` (Mbpp/120's lacks an import) is no test.
+    assert not any(case.code for case in complete.tests.cases)
 
 
 def special(
