@@ -47,6 +47,7 @@ LAYERS = (
             "console",
             "tools",
             "problem_commands",
+            "validate_command",
             "reproduce_command",
             "solve_command",
             "solve_live",
