@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from restrl.grading.jail import codec
-from restrl.grading.modes import death, unexplained_kill
+from restrl.grading.modes import death, killed, unexplained_kill
 from restrl.grading.watch import Ended, Fault, Frame, RunLimits, Watch
 from restrl.grading.worker import Worker
 from restrl.types import Problem, VerdictName
@@ -108,6 +108,8 @@ def death_of_program(ended: Ended, problem: Problem, seconds: float, final: bool
         return "timeout", "CPU or wall time limit"
     if not final and unexplained_kill(ended, ended.cpu_s, seconds):
         raise Fault("a program was killed by the system")
+    if killed(ended) and ended.cpu_s >= seconds:
+        return "timeout", "CPU time limit"  # of many calls together: the process's own net caught it
     return death(ended, problem.limits.memory_bytes)
 
 

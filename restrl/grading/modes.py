@@ -80,11 +80,14 @@ def death(ended: Ended, memory_bytes: int) -> tuple[VerdictName, str]:
     return "error", f"killed by {signal.Signals(number).name}"
 
 
+def killed(ended: Ended) -> bool:
+    """A SIGKILL that the parent did not send."""
+    return ended.reason == "ended" and os.WIFSIGNALED(ended.status) and os.WTERMSIG(ended.status) == signal.SIGKILL
+
+
 def unexplained_kill(ended: Ended, spent_s: float, allowed_s: float) -> bool:
-    """A SIGKILL that neither the parent nor the CPU limit sent: the machine ran out of memory, or someone meddled."""
-    if ended.reason != "ended" or not os.WIFSIGNALED(ended.status) or os.WTERMSIG(ended.status) != signal.SIGKILL:
-        return False
-    return spent_s < allowed_s
+    """One that the CPU limit did not send either: the machine ran out of memory, or someone meddled."""
+    return killed(ended) and spent_s < allowed_s
 
 
 def base_request(problem: Problem, mode: str, program: str, num_cases: int) -> dict[str, Any]:

@@ -37,6 +37,17 @@ def test_a_correct_program_passes(grader):
     assert verdict(grader, GOOD) == "pass"
 
 
+def test_many_calls_that_are_too_slow_together_are_a_timeout(grader):
+    """None of them is over the limit; the process's own net ends the program."""
+    slow = (
+        "import time\n"
+        + PRELUDE
+        + ("    end = time.process_time() + 0.3\n    while time.process_time() < end: pass\n    return x * x + 7\n")
+    )
+    many = "def check(candidate):\n    for x in range(20):\n        candidate(x)\ncheck(f)\n"
+    assert verdict(grader, slow, code=many, cpu_s=0.5) == "timeout"
+
+
 LIAR = """
 class E:
     def __eq__(s, o): return True
