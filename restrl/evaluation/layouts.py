@@ -40,8 +40,8 @@ def samples_path(spec: str, model: str, temperature: float, samples: int) -> Pat
     dataset = family_of(spec)
     if dataset in EVALPLUS_DATASETS:
         return Path("evalplus") / slug(spec) / dataset / f"{name}_restrl_temp_{temperature}.jsonl"
-    if stem.startswith("bigcodebench"):
-        words = spec.partition("@")[0].lower()
+    words = spec.partition("@")[0].lower()
+    if stem.startswith("bigcodebench") and not words.endswith("/sample"):
         split = "complete" if "complete" in words else "instruct"
         subset = "-hard" if "hard" in words else ""
         identifier = f"{name}--main--bigcodebench{subset}-{split}--restrl-{temperature}-{samples}"

@@ -54,8 +54,8 @@ def read_samples(path: Path, problems: Iterable[Problem]) -> list[SampleRecord]:
     except FileNotFoundError:
         raise ProblemError(f"{path}: no such samples file; give a JSONL file of samples") from None
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ProblemError(f"{path}:{line}: not UTF-8 text ({error.reason}); give a JSONL file of samples") from None
+        place = content[: error.start].count(b"\n") + 1
+        raise ProblemError(f"{path}:{place}: not UTF-8 text ({error.reason}); give a JSONL file of samples") from None
     except OSError as error:
         raise ProblemError(f"{path}: cannot read the samples file: {error.strerror}") from None
     for number, line in enumerate(lines, 1):

@@ -14,10 +14,11 @@ import os
 import socket
 import urllib.parse
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from restrl.errors import ProblemError
 from restrl.problems.problem_set import HubSource, ProblemSet
@@ -226,18 +227,18 @@ def read_records(path: Path) -> Iterator[Record]:
         raise ProblemError(f"{path}: cannot be read after record {number}: {reason}") from error
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> gzip.GzipFile | BufferedReader:
     return gzip.open(path) if path.name.endswith(".gz") else path.open("rb")
 
 
-def _lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, Any]]:
+def _lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
     # As bytes: text is decoded in blocks, so that an error would name an earlier line, and a lone return would end one.
     for number, line in enumerate(file, 1):
         if line.strip():
             yield number, _parse(line, f"{path}:{number}")
 
 
-def _array(path: Path, file: IO[bytes]) -> list[Any]:
+def _array(path: Path, file: gzip.GzipFile | BufferedReader) -> list[Any]:
     rows = _parse(file.read(), str(path))
     if not isinstance(rows, list):
         raise ProblemError(f"{path}: a .json file must be an array of records, got {type(rows).__name__}; use .jsonl")

@@ -169,6 +169,13 @@ def test_rows_may_lack_problems_and_bad_input_is_named() -> None:
         average_of_rows([[{"a": 1.0}]], confidence=1.0)
 
 
+def test_every_set_has_a_samples_file_of_its_own() -> None:
+    from restrl.problems import PROBLEM_SETS
+
+    paths = [samples_path(name, "tiny", 0.0, 1) for name in PROBLEM_SETS]
+    assert len(set(paths)) == len(paths)
+
+
 def test_names_of_sets_and_files() -> None:
     assert stem_of("apps/test@/x/y.parquet") == "apps"
     assert slug("mbpp/test@x/y.jsonl") == "mbpp-test"
