@@ -3,7 +3,8 @@
     python benchmarks/training_step.py [--part trl,update,grading] [--steps 2] [--repeats 3] [--threads 2] [--clock cpu]
 
 Three comparisons on the embedded policy, each side in turn in one process, every turn a fresh trainer whose first step
-is not counted; medians over the steps of all turns, and the ratio's 95% bootstrap interval:
+is not counted; medians over the steps of all turns, the median ratio of a step to the other side's, and its 95%
+bootstrap interval over turns:
 
 - ``trl``: whole steps with a free reward, this package (its own sampler) against TRL (its sampler, `model.generate`),
   as each would run. Their samplers draw other texts: tokens per step are given beside the seconds;
@@ -185,6 +186,7 @@ class Recorder(EngineRollout):
         self.recorded: list[dict[str, Any]] = []
         self.tokens: list[int] = []
         self.waits: list[float] = []
+        self.busy: list[float] = []
 
     def __call__(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
         output = super().__call__(prompts, trainer)
@@ -192,6 +194,7 @@ class Recorder(EngineRollout):
         assert self.last is not None
         self.tokens.append(sum(self.last.num_tokens))
         self.waits.append(self.last.grade_wait_s)
+        self.busy.append(self.last.grade_s)
         return output
 
 
@@ -204,21 +207,21 @@ def run(trainer: Any, clock: Clock) -> list[float]:
 
 
 def compare(first: list[list[float]], second: list[list[float]]) -> dict[str, Any]:
-    """Medians of both sides, the ratio of the medians, and its interval over turns and steps."""
+    """Medians of both sides, the median ratio of a step to the same step of the other side, and its interval.
+
+    Both sides do the same steps in the same order, and a turn of one is next to a turn of the other: a pair shares the
+    prompts, and mostly what slows the machine. The interval draws turns, with all their pairs.
+    """
     draw = np.random.default_rng(0)
-    sides = [np.array(side) for side in (first, second)]
-
-    def ratio(turns: np.ndarray[Any, Any]) -> float:
-        return float(np.median(sides[0][turns]) / np.median(sides[1][turns]))
-
-    count = len(first)
-    # Turns are taken in pairs: what slows the machine slows both.
-    drawn = sorted(ratio(draw.integers(0, count, count)) for _ in range(2000))
+    one, other = np.array(first), np.array(second)
+    ratios = one / other
+    count = len(ratios)
+    drawn = sorted(float(np.median(ratios[draw.integers(0, count, count)])) for _ in range(2000))
     return {
-        "seconds": [round(float(np.median(side)), 4) for side in sides],
-        "ratio": round(ratio(np.arange(count)), 4),
+        "seconds": [round(float(np.median(side)), 4) for side in (one, other)],
+        "ratio": round(float(np.median(ratios)), 4),
         "interval": [round(drawn[50], 4), round(drawn[1949], 4)],
-        "steps": int(sides[0].size),
+        "steps": int(one.size),
     }
 
 
@@ -276,12 +279,14 @@ def part_update(setting: Setting) -> dict[str, Any]:
 
 def part_grading(setting: Setting) -> dict[str, Any]:
     waits: list[float] = []
+    busy: list[float] = []
 
     def step(grader: Any) -> list[float]:
         rollout = Recorder(setting.data, grader, setting.config)
         seconds = run(*setting.ours(rollout))
         if not isinstance(grader, FreeGrader):
             waits.extend(rollout.waits[1:])
+            busy.extend(rollout.busy[1:])
         rollout.close()
         return seconds
 
@@ -291,7 +296,10 @@ def part_grading(setting: Setting) -> dict[str, Any]:
             return step(sandbox)
 
     found = in_turn(setting.args.repeats, (real, lambda: step(FreeGrader())))
-    return compare(*found) | {"grade_wait_s": round(float(np.median(waits)), 4)}
+    return compare(*found) | {
+        "grade_s": round(float(np.median(busy)), 4),
+        "grade_wait_s": round(float(np.median(waits)), 4),
+    }
 
 
 def main() -> None:
