@@ -1,7 +1,8 @@
 """SIGTERM: how a machine asks a run to end, as cluster schedulers, containers and `timeout` do.
 
 Most stages write what is done piece by piece and may stop anywhere: there the signal raises `Terminated`. Training
-stands in `deferred`: it finishes the step, saves it and stops by itself; a second signal stops it at once.
+stands in `deferred`: it finishes the step, saves it and stops by itself; a second signal stops it at once. `timeout`
+sends its signal twice, to the process and to the process's group: signals that come together are one.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 EXIT_CODE = 128 + signal.SIGTERM
 """What the command ends with: 143, as a process that the signal has killed would show in a shell."""
+
+TOGETHER_S = 1.0
+"""Signals that follow the first within so many seconds are the same request."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -21,6 +26,7 @@ class Terminated(KeyboardInterrupt):
 
 
 _requested = threading.Event()
+_requested_at = 0.0
 _depth = 0
 
 
@@ -62,7 +68,12 @@ def deferred() -> Iterator[None]:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    again = requested()
+    global _requested_at
+    now, again = time.monotonic(), requested()
+    if again and now - _requested_at < TOGETHER_S:
+        return
+    if not again:
+        _requested_at = now
     _requested.set()
     if again or not _depth:
         raise Terminated

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -373,15 +374,19 @@ def test_sigterm_while_the_grader_is_out_of_order_does_not_wait(
     assert weights(tmp_path) == weights(uninterrupted)
 
 
-def test_a_second_signal_does_not_wait_for_the_step(model_dir: Path, tmp_path: Path, listening: None) -> None:
+@pytest.mark.parametrize(("apart_s", "kept"), [(0.0, 4), (stopping.TOGETHER_S + 0.1, 2)], ids=["together", "later"])
+def test_a_second_signal_that_comes_later_does_not_wait_for_the_step(
+    model_dir: Path, tmp_path: Path, listening: None, apart_s: float, kept: int
+) -> None:
     def at(step: int) -> None:
         if step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(apart_s)
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(stopping.Terminated):
         train(model_dir, tmp_path, at=at)
-    assert latest_complete(tmp_path / "checkpoints") == tmp_path / "checkpoints" / "checkpoint-2"
+    assert latest_complete(tmp_path / "checkpoints") == tmp_path / "checkpoints" / f"checkpoint-{kept}"
 
 
 def test_outside_of_training_the_signal_stops_at_once(listening: None) -> None:

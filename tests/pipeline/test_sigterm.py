@@ -128,7 +128,9 @@ def test_a_training_process_ends_with_its_state_saved(tmp_path: Path) -> None:
     metrics = cut / "metrics.jsonl"
     while process.poll() is None and not (metrics.exists() and metrics.read_text()):
         time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)
+    for _ in range(2):  # as `timeout` does
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.01)
     _, error = process.communicate()
     assert process.returncode == 143, error
     steps = len(metrics.read_text().splitlines())
