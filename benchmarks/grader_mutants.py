@@ -2,10 +2,11 @@
 
     python benchmarks/grader_mutants.py [--sets humaneval mbpp] [--per-problem N] [--json FILE]
 
-Each mutant has one change: a comparison, an operator, a constant, a return value, a condition, a statement. Some are
-equivalent to the original and many sets have few tests, so some survive. Every survivor is run again directly, in a
-bare process beside its tests, without the grader: it must pass there too, neither crash nor hang. A sample of the
-others is run directly as well: they must not pass. Either kind of difference ends the script with status 1.
+Each mutant has one change: a comparison, an operator, a constant, a returned value, a condition, the arguments of a
+call, a statement. Some are equivalent to the original and many sets have few tests, so some survive. Every survivor is
+run again directly, in a bare process beside its tests, without the grader: it must pass there too, neither crash nor
+hang. A sample of the others is run directly as well: they must not pass. Either kind of difference ends the script with
+status 1.
 """
 
 from __future__ import annotations

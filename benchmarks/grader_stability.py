@@ -1,12 +1,14 @@
 """Grades every canonical solution again and again: do two gradings of one program ever disagree?
 
-    python benchmarks/grader_stability.py [--sets humaneval mbpp ...] [--mutants N] [--python EXE] [--json FILE]
+    python benchmarks/grader_stability.py [--sets humaneval mbpp ...] [--mutants N] [--python [NAME=]EXE]
+        [--slice A:B] [--json FILE]
 
 Four gradings without the cache: in order, again, in a shuffled order while other processes burn every core, and in
-reverse order on one worker. Compared are the verdicts of every test and what the detectors said. Graded are all known
-solutions; for LiveCodeBench's sample, which has none, programs of our own; with ``--mutants`` broken variants too, so
-that verdicts other than a pass are compared as well. Ends with status 1 where two gradings disagree, or a solution
-does not pass that is not known to fail (`restrl.problems.known`).
+reverse order on one worker (of problems that need other packages, always one kind after the other). Compared are the
+verdicts of every test and what the detectors said. Graded are all known solutions; for LiveCodeBench's sample, which
+has none, programs of our own; with ``--mutants`` broken variants too, so that verdicts other than a pass are compared
+as well. Ends with status 1 where two gradings disagree, or a solution does not pass that is not known to fail
+(`restrl.problems.known`).
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from restrl.grading.places import missing_packages
 from restrl.problems import load_set
 from restrl.problems.known import known_failure
 from restrl.types import Problem
+from restrl.validate_command import interpreters
 
 SETS = ("humaneval", "mbpp", "mbpp-challenge", "mbpp-sanitized")
 Verdicts = tuple[str, ...]
@@ -95,10 +98,10 @@ class Program:
     cause: str = ""
 
 
-def programs_of(name: str, config: GradingConfig, num_mutants: int, every: int) -> tuple[list[Program], int]:
-    """Returns the programs of a set's problems 0, n, 2n, ..., and the number of those whose packages are missing."""
+def programs_of(name: str, config: GradingConfig, num_mutants: int, part: slice) -> tuple[list[Program], int]:
+    """Returns the programs of a part of a set, and the number of problems whose packages are missing."""
     loaded = load_set(name, references=True)
-    chosen = loaded.problems[::every]
+    chosen = loaded.problems[part]
     problems = [problem for problem in chosen if not missing_packages(problem, config)]
     found = []
     for problem in problems:
@@ -112,16 +115,16 @@ def programs_of(name: str, config: GradingConfig, num_mutants: int, every: int) 
     return found, len(chosen) - len(problems)
 
 
-def measure(name: str, num_mutants: int, python: str, every: int) -> dict[str, Any]:
+def measure(name: str, num_mutants: int, python: str, part: slice) -> dict[str, Any]:
     """Grades one set four times and compares."""
     config = GradingConfig(cache=False, python=python)
-    programs, not_gradable = programs_of(name, config, num_mutants, every)
+    programs, not_gradable = programs_of(name, config, num_mutants, part)
     pairs = [(program.problem, program.source) for program in programs]
     straight = list(range(len(pairs)))
     shuffled = random.Random(0).sample(straight, len(straight))
     started = time.perf_counter()
     rounds = [grade(pairs, straight, config), grade(pairs, straight, config)]
-    with burners(os.cpu_count() or 1):
+    with burners(len(os.sched_getaffinity(0))):
         rounds.append(grade(pairs, shuffled, config))
     rounds.append(grade(pairs, straight[::-1], dataclasses.replace(config, workers=1)))
     differences = [
@@ -149,15 +152,22 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS), help="problem sets with solutions")
     parser.add_argument("--mutants", type=int, default=0, help="broken variants per problem")
     parser.add_argument("--json", type=Path, help="also write the result here")
-    parser.add_argument("--python", default="", help="interpreter that has the packages of the set's tests")
+    python_help = (
+        "interpreter that has the packages of the tests; NAME= : for the sets whose name begins so; repeatable"
+    )
+    parser.add_argument("--python", action="append", default=[], metavar="[NAME=]EXE", help=python_help)
+    parser.add_argument("--slice", default=":", metavar="A:B", help="only problems A to B - 1")
     parser.add_argument("--every", type=int, default=1, help="only each N-th problem")
     arguments = parser.parse_args()
+    first, _, last = arguments.slice.partition(":")
+    part = slice(int(first or 0), int(last) if last else None, arguments.every)
+    pythons = interpreters(arguments.python, arguments.sets)
     results = []
     print(
         "| set | not gradable | programs | pass | gradings | disagreements | seconds |\n|---|---|---|---|---|---|---|"
     )
     for name in arguments.sets:
-        row = measure(name, arguments.mutants, arguments.python, arguments.every)
+        row = measure(name, arguments.mutants, pythons[name], part)
         results.append(row)
         print(
             f"| {name} | {row['not_gradable']} | {row['programs']} | {row['passed']} | {row['gradings']} "

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from restrl.problems.survey import sets_at_hand, survey
 
     specs, absent = _specs(args, sets_at_hand)
-    options, pythons = _survey_options(args), _interpreters(args.python, specs)
+    options, pythons = _survey_options(args), interpreters(args.python, specs)
     progress = console_progress(args.quiet)
     done: list[SetSurvey] = []
     stopped: list[str] = []
@@ -97,7 +97,7 @@ def _survey_options(args: argparse.Namespace) -> Callable[[str, str], SurveyOpti
     return of
 
 
-def _interpreters(given: Sequence[str], specs: Sequence[str]) -> dict[str, str]:
+def interpreters(given: Sequence[str], specs: Sequence[str]) -> dict[str, str]:
     """Returns the interpreter of every set: the last ``NAME=EXE`` whose name its own begins with, else the last
     ``EXE``, else an empty string."""
     found = dict.fromkeys(specs, "")

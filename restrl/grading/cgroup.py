@@ -3,19 +3,25 @@
 Control groups of version 2 only, and only where this process may make groups below its own: as root of a container with
 a group tree of its own, or under ``systemd-run --user --scope -p Delegate=yes``. Version 1, which some machines still
 mount, is not used.
+
+A group other than the root of the tree cannot hold processes and hand memory on to groups below it. So where only this
+process and its children are in the group, they move into one below, `SELF`, beside those of the zygotes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from restrl.errors import GraderError
 
 MAX_PROCESSES = 512
+SELF = "restrl-self"
 _MIN_BYTES = 1 << 30
 _numbers = itertools.count()
 
@@ -43,6 +49,32 @@ class Cgroup:
             return False
         return str(pid) in members and all(limit.isdigit() for limit in limits)
 
+    @contextlib.contextmanager
+    def squeezed(self, memory_bytes: int, num_processes: int) -> Iterator[None]:
+        """Leaves what is in the group only so much more than it has, for a moment: to see whether the budget holds.
+
+        Raises:
+            OSError: The system refuses, or has no such files.
+        """
+        before = {}
+        try:
+            for kind, room in (("memory", memory_bytes), ("pids", num_processes)):
+                limit = self.path / f"{kind}.max"
+                before[limit] = limit.read_text()
+                limit.write_text(str(int((self.path / f"{kind}.current").read_text()) + room))
+            yield
+        finally:
+            for limit, value in before.items():
+                limit.write_text(value)
+
+    def num_kills(self) -> int:
+        """Returns how many processes of the group the kernel has killed for memory; 0 if it does not say."""
+        try:
+            rows = dict(line.split() for line in (self.path / "memory.events").read_text().splitlines())
+            return int(rows["oom_kill"])
+        except (OSError, ValueError, KeyError):
+            return 0
+
     def remove(self) -> None:
         """Removes the group and ends what is left in it."""
         with contextlib.suppress(OSError):
@@ -69,10 +101,14 @@ def own_group(membership: str = "/proc/self/cgroup", mounts: str = "/proc/self/m
         rows = [row.split() for row in Path(mounts).read_text().splitlines()]
     except (OSError, StopIteration):
         raise GraderError("the machine has no control groups of version 2") from None
-    points = [row[4] for row in rows if row[row.index("-") + 1] == "cgroup2"]
+    points = [(row[3], row[4]) for row in rows if row[row.index("-") + 1] == "cgroup2"]
     if not points:
         raise GraderError("no control groups of version 2 are mounted")
-    return Path(points[0]) / line[3:].lstrip("/")
+    (root, point), path = points[0], line[3:]
+    if root != "/":  # only a part of the tree is mounted
+        path = path.removeprefix(root)
+    group = Path(point) / path.lstrip("/")
+    return group.parent if group.name == SELF else group
 
 
 def make_group(num_workers: int, own: Path | None = None) -> Cgroup:
@@ -92,9 +128,8 @@ def make_group(num_workers: int, own: Path | None = None) -> Cgroup:
         missing = {"memory", "pids"} - set((own / "cgroup.controllers").read_text().split())
         if missing:
             raise GraderError(f"control of {' and '.join(sorted(missing))} is not delegated to {own}")
-        control = own / "cgroup.subtree_control"
-        if not {"memory", "pids"} <= set(control.read_text().split()):
-            control.write_text("+memory +pids")
+        if not {"memory", "pids"} <= set((own / "cgroup.subtree_control").read_text().split()):
+            _hand_on(own)
         group.mkdir()
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -108,3 +143,44 @@ def make_group(num_workers: int, own: Path | None = None) -> Cgroup:
         Cgroup(group).remove()
         raise GraderError(f"the control group {group} takes no limits: {error.strerror}") from None
     return Cgroup(group)
+
+
+def _hand_on(own: Path) -> None:
+    """Lets the groups below have memory and processes of their own.
+
+    Raises:
+        GraderError: Processes that are none of ours are in the group.
+        OSError: The system refuses.
+    """
+    control = own / "cgroup.subtree_control"
+    try:
+        control.write_text("+memory +pids")
+        return
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+    members = [int(line) for line in (own / "cgroup.procs").read_text().split()]
+    strangers = [pid for pid in members if not _is_ours(pid)]
+    if strangers:
+        raise GraderError(
+            f"{len(strangers)} other processes are in the control group {own}; start restrl in one of its own, for "
+            "example by systemd-run --user --scope -p Delegate=yes"
+        )
+    home = own / SELF
+    home.mkdir(exist_ok=True)
+    for pid in members:
+        with contextlib.suppress(ProcessLookupError):
+            (home / "cgroup.procs").write_text(str(pid))
+    control.write_text("+memory +pids")
+
+
+def _is_ours(pid: int) -> bool:
+    """Is this process, or one that it descends from, this very process?"""
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            return True  # gone meanwhile
+    return pid == os.getpid()

@@ -18,6 +18,8 @@ from restrl.errors import GraderError
 from restrl.grading.config import GradingConfig
 from restrl.grading.layers import check_required, effective_layers
 from restrl.grading.modes import Judge, Outcome
+from restrl.grading.placed import Placed
+from restrl.grading.places import Place
 from restrl.grading.registry import judge_for
 from restrl.grading.watch import Fault
 from restrl.grading.worker import Worker
@@ -142,7 +144,7 @@ class SandboxGrader:
             GraderError: The grader or the machine failed; never a reward of 0.
             ProblemError: A problem's tests cannot be graded.
         """
-        futures = [self._submit(problem, program) for problem, program in pairs]
+        futures = self._submit_all(pairs)
         wait(futures, return_when=FIRST_EXCEPTION)  # one waking at the end, not one per program
         outcomes = [future.result() for future in futures]
         return [self._grade(problem, outcome) for (problem, _), outcome in zip(pairs, outcomes, strict=True)]
@@ -150,7 +152,7 @@ class SandboxGrader:
     async def grade_async(self, pairs: Sequence[tuple[Problem, str]]) -> list[Grade]:
         """The same without blocking the event loop; several calls may be in flight."""
         await asyncio.to_thread(self.start)
-        futures = [self._submit(problem, program) for problem, program in pairs]
+        futures = self._submit_all(pairs)
         outcomes = await asyncio.gather(*(asyncio.shield(asyncio.wrap_future(future)) for future in futures))
         return [self._grade(problem, outcome) for (problem, _), outcome in zip(pairs, outcomes, strict=True)]
 
@@ -171,15 +173,25 @@ class SandboxGrader:
         )
 
     def _judge(self, problem: Problem) -> Judge:
-        entry = self._judges.get(id(problem))
-        if entry is not None and entry[0] is problem:
-            self._judges.move_to_end(id(problem))
-            return entry[1]
-        judge = judge_for(problem, self.config)
-        self._judges[id(problem)] = (problem, judge)
-        if len(self._judges) > _MAX_JUDGES:
-            self._judges.popitem(last=False)
-        return judge
+        with self._lock:
+            entry = self._judges.get(id(problem))
+            if entry is not None and entry[0] is problem:
+                self._judges.move_to_end(id(problem))
+                return entry[1]
+            judge = judge_for(problem, self.config)
+            self._judges[id(problem)] = (problem, judge)
+            if len(self._judges) > _MAX_JUDGES:
+                self._judges.popitem(last=False)
+            return judge
+
+    def _submit_all(self, pairs: Sequence[tuple[Problem, str]]) -> list[Future[Outcome]]:
+        """Queues a batch, pairs of one place together: a worker keeps few places warm, and each takes long to start."""
+        places: dict[Place | None, list[int]] = {None: []}
+        for number, (problem, _) in enumerate(pairs):
+            judge = self._judge(problem)
+            places.setdefault(judge.place if isinstance(judge, Placed) else None, []).append(number)
+        futures = {number: self._submit(*pairs[number]) for numbers in places.values() for number in numbers}
+        return [futures[number] for number in range(len(pairs))]
 
     def _submit(self, problem: Problem, program: str) -> Future[Outcome]:
         self.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -39,6 +40,26 @@ def probe(parent_uid, parent_pid, parent_network, secret):
     return found
 """.replace("except (OSError, ValueError)", "except (OSError, ValueError, MemoryError)")
 
+# Run in a squeezed control group, see `_budget_holds`.
+_HOARD = """
+import threading
+
+def threads():
+    gate = threading.Event()
+    try:
+        for _ in range(16):
+            threading.Thread(target=gate.wait).start()
+    except RuntimeError:
+        return {"refused": True}
+    finally:
+        gate.set()
+    return {"refused": False}
+
+def memory():
+    return {"refused": not bytearray(160 << 20)}
+"""
+_ROOM_BYTES, _ROOM_PROCESSES = 48 << 20, 6
+
 _ADVICE = "is the standard library readable for an unprivileged user? Try grading.disable=['uid']"
 
 _ATTACKS = {
@@ -49,7 +70,7 @@ _ATTACKS = {
     "seccomp": "open a socket, send itself a signal",
     "namespaces": "look into the machine's network",
     "pids": "find another process by its number",
-    "cgroup": "run outside a budget of memory and processes",
+    "cgroup": "start threads and take memory beyond a budget",
 }
 _OPEN = {
     "uid": "a program has the rights of the user who runs restrl, as far as the other layers leave them",
@@ -84,15 +105,18 @@ class LayerReport:
     consequence: str = ""
 
 
-def ask_probe(worker: Worker, program: str, arguments: tuple[object, ...], what: str, advice: str) -> dict[str, bool]:
+def ask_probe(
+    worker: Worker, program: str, arguments: tuple[object, ...], what: str, advice: str, entry: str = "probe"
+) -> dict[str, bool]:
     """Runs a probe program in a zygote and returns what it found: layer -> in force.
 
     Args:
         worker: The zygote's.
-        program: Defines `probe`.
+        program: Defines the entry point.
         arguments: Plain data for it.
         what: What is probed, for messages.
         advice: What to do if the probe does not run.
+        entry: The function to call.
 
     Raises:
         GraderError: The probe itself could not run.
@@ -100,7 +124,7 @@ def ask_probe(worker: Worker, program: str, arguments: tuple[object, ...], what:
     request = {
         "mode": "call",
         "program": program,
-        "entry": "probe",
+        "entry": entry,
         "start": 0,
         "args": [codec.encode(arguments)],
         "max_bytes": 1 << 16,
@@ -138,13 +162,30 @@ def _probe_by_effect(worker: Worker) -> dict[str, bool]:
     return ask_probe(worker, _PROBE, arguments, "the isolation layers", _ADVICE)
 
 
+def budget_holds(worker: Worker) -> bool:
+    """Leaves a zygote's control group little room: is a program refused threads then, and killed for memory?"""
+    group = worker.group
+    if group is None:
+        return False
+    what, advice = "the control group", "try grading.disable=['cgroup']"
+    try:
+        with group.squeezed(_ROOM_BYTES, _ROOM_PROCESSES):
+            refused = ask_probe(worker, _HOARD, (), what, advice, "threads")["refused"]
+            before = group.num_kills()
+            with contextlib.suppress(GraderError):  # no answer: it was killed
+                ask_probe(worker, _HOARD, (), what, advice, "memory")
+            return refused and group.num_kills() > before
+    except (OSError, ValueError):
+        return False
+
+
 def effective_layers(worker: Worker) -> tuple[str, ...]:
     """Returns the layers that the zygote has enabled *and* whose probe found them in force.
 
     Raises:
         GraderError: The probe itself could not run.
     """
-    found = _probe_by_effect(worker) | {"cgroup": worker.group is not None}
+    found = _probe_by_effect(worker) | {"cgroup": budget_holds(worker)}
     return tuple(name for name in LAYERS if name in worker.layers and found.get(name, False))
 
 

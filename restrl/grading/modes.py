@@ -66,6 +66,8 @@ def death(ended: Ended, memory_bytes: int) -> tuple[VerdictName, str]:
     """Says what the end of a process means for the case that it was running."""
     if ended.reason == "timeout":
         return "timeout", "CPU or wall time limit"
+    if ended.reason == "memory":
+        return "memory", "the memory of all processes"
     if ended.reason == "output":
         return "output", "the result is too large"
     if ended.reason == "protocol":

@@ -7,7 +7,7 @@ import hashlib
 import os
 
 from restrl.grading.config import LAYERS, GradingConfig
-from restrl.grading.layers import ask_probe, check_required, effective_layers, own_network
+from restrl.grading.layers import ask_probe, budget_holds, check_required, effective_layers, own_network
 from restrl.grading.modes import Judge, Outcome
 from restrl.grading.places import Place
 from restrl.grading.worker import Worker
@@ -42,16 +42,16 @@ class Placed:
 
     def __init__(self, judge: Judge, place: Place, config: GradingConfig) -> None:
         self._judge = judge
-        self._place = place
+        self.place = place
         self._config = config
         self.digest = hashlib.blake2b(judge.digest + repr(place).encode(), digest_size=16).digest()
 
     def grade(self, worker: Worker, program: str, *, final: bool) -> Outcome:
         """Grades one program; see `Judge`."""
-        there = worker.at(self._place)
+        there = worker.at(self.place)
         if there.effective is None:
             there.start()
-            layers = _lab_layers(there) if self._place.profile == "lab" else effective_layers(there)
+            layers = _lab_layers(there) if self.place.profile == "lab" else effective_layers(there)
             check_required(self._config, layers)
             there.effective = layers
         return dataclasses.replace(self._judge.grade(there, program, final=final), layers=there.effective)
@@ -61,5 +61,5 @@ def _lab_layers(worker: Worker) -> tuple[str, ...]:
     """Returns the layers of a lab that are enabled and whose probe found them in force."""
     arguments = (os.getuid(), own_network(), "SSH_CONNECTION")
     found = ask_probe(worker, _PROBE, arguments, "the lab's layers", "see `restrl doctor`")
-    found["cgroup"] = worker.group is not None
+    found["cgroup"] = budget_holds(worker)
     return tuple(name for name in LAYERS if name in worker.layers and found.get(name, False))

@@ -22,7 +22,7 @@ _MAX_STRETCH = 10.0
 _LINGER_S = 0.25
 _DRAIN = 1 << 18
 
-Reason = Literal["ended", "timeout", "interrupted", "output", "protocol", "done"]
+Reason = Literal["ended", "timeout", "memory", "interrupted", "output", "protocol", "done"]
 
 
 class Fault(Exception):
@@ -108,6 +108,7 @@ class Watch:
         request: What is to be sent to the program.
         limits: Limits of the case that runs; `on_frame` may change them for the next.
         on_frame: Called with every claim; returns False when it expects no more.
+        over_budget: Asked when the run was killed, but not from here: has the system ended it for its memory?
     """
 
     def __init__(
@@ -117,12 +118,14 @@ class Watch:
         request: bytes,
         limits: RunLimits,
         on_frame: Callable[[Frame], bool],
+        over_budget: Callable[[], bool] = lambda: False,
     ) -> None:
         self.control = control
         self.data = data
         self.pid: int | None = None
         self.limits = limits
         self.on_frame = on_frame
+        self.over_budget = over_budget
         self.buffer = bytearray()
         self.reason: Reason = "ended"
         self.ready = False
@@ -335,6 +338,8 @@ class Watch:
         killed = os.WIFSIGNALED(number)
         if self.reason == "ended" and killed and os.WTERMSIG(number) in (signal.SIGXCPU, signal.SIGPROF):
             self.reason = "timeout"
+        elif self.reason == "ended" and killed and os.WTERMSIG(number) == signal.SIGKILL and self.over_budget():
+            self.reason = "memory"
         elif self.reason == "timeout" and not killed:
             self.reason = "ended"  # by itself, before the kill: on a loaded machine the zygote says so late
         self.ended = Ended(self.reason, number, cpu_s, peak)

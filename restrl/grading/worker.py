@@ -39,6 +39,7 @@ class Worker:
         self.layers: tuple[str, ...] = ()
         self.group: Cgroup | None = None
         self.no_group = ""
+        self._num_kills = 0  # of the group, as far as they are known
         self.effective: tuple[str, ...] | None = None
         self.place = place
         self._config = config
@@ -135,6 +136,7 @@ class Worker:
         try:
             self.group = make_group(self._config.num_workers())
             self.group.take(pid)
+            self._num_kills = 0
         except (GraderError, OSError) as error:
             self.no_group = str(error)
             self._leave_group()
@@ -243,10 +245,25 @@ class Worker:
             ours.setblocking(False)
             with theirs, self.faults():
                 # The request is sent first: the program's process finds it there.
-                watch = Watch(control, ours, struct.pack("<I", len(request)) + request, limits, on_frame)
+                message = struct.pack("<I", len(request)) + request
+                watch = Watch(control, ours, message, limits, on_frame, self._over_budget())
                 descriptors = _ONE.pack(theirs.fileno()) if output is None else _TWO.pack(theirs.fileno(), output)
                 control.sendmsg([b"J"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
             yield watch
+
+    def _over_budget(self) -> Callable[[], bool]:
+        """Returns what tells whether a run that starts now was killed by its control group."""
+        group = self.group
+        if group is None:
+            return lambda: False
+        if self.place is not None:  # there a process of an earlier run may have been killed, and the run gone on
+            self._num_kills = group.num_kills()
+
+        def asked() -> bool:
+            before, self._num_kills = self._num_kills, group.num_kills()
+            return self._num_kills > before
+
+        return asked
 
     def interrupt(self) -> None:
         """Makes a run that is in progress in another thread fail: the zygote kills its child and ends."""

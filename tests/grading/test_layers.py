@@ -14,11 +14,11 @@ import pytest
 from restrl.errors import GraderError
 from restrl.grading import LAYERS, GradingConfig, SandboxGrader
 from restrl.grading import layers as layers_module
-from restrl.grading.cgroup import make_group, own_group
+from restrl.grading.cgroup import SELF, make_group, own_group
 from restrl.grading.config import BASE_LAYERS
 from restrl.grading.jail import bpf
 from restrl.grading.layers import check_required, probe_layers
-from restrl.types import Case, Problem, Tests
+from restrl.types import Case, Limits, Problem, Tests
 
 PROBLEM = Problem("p", "", "", "f", Tests("call", (Case("a", args=(2,), expected=3),)))
 GOOD = "def f(x): return x + 1"
@@ -108,19 +108,67 @@ def test_groups_that_are_not_delegated_say_why(tmp_path):
     assert own_group(str(membership), str(mounts)) == Path("/sys/fs/cgroup/user.slice/x.scope")
 
 
-def test_a_group_in_use_shows_as_a_layer(monkeypatch, tmp_path):
+def test_a_group_that_limits_nothing_is_no_layer(monkeypatch, tmp_path):
+    """Files that look like a control group: the zygote is in it, but the probe is not held back."""
     from restrl.grading import worker
 
-    fake_groups(tmp_path, enabled="memory pids")
-    monkeypatch.setattr(worker, "make_group", lambda number: make_group(number, tmp_path))
-    with SandboxGrader(GradingConfig(workers=1, require=("cgroup",))) as grader:
-        assert "cgroup" in grader.layers
+    def make(number: int):
+        group = make_group(number, fake_groups(tmp_path, enabled="memory pids"))
+        for name in ("memory.current", "pids.current"):
+            (group.path / name).write_text("1\n")
+        (group.path / "memory.events").write_text("oom 0\noom_kill 0\n")
+        return group
+
+    monkeypatch.setattr(worker, "make_group", make)
+    with SandboxGrader(GradingConfig(workers=1)) as grader:
         (group,) = tmp_path.glob("restrl-*")
         assert (group / "cgroup.procs").read_text() == str(grader.zygotes[0])
-        assert grader.grade([(PROBLEM, GOOD)])[0].reward == 1.0
+        assert (group / "pids.max").read_text() == "512"  # as before the probe
+        assert "cgroup" not in grader.layers and grader.grade([(PROBLEM, GOOD)])[0].reward == 1.0
+    with (
+        pytest.raises(GraderError, match="cgroup are required"),
+        SandboxGrader(GradingConfig(workers=1, require=("cgroup",))),
+    ):
+        pass
+
+
+@pytest.fixture
+def delegated():
+    """A machine with control groups of version 2 whose memory and processes are ours to limit."""
+    try:
+        make_group(1).remove()
+    except GraderError as error:
+        pytest.skip(str(error))
+
+
+def test_a_real_control_group_is_a_budget(delegated):
+    """`benchmarks/grader_in_uml.py` runs this on a kernel where the group is there."""
+    hoard = "def f(x):\n kept = [bytearray(1 << 20) for _ in range(3000)]\n return x + 1"
+    big = dataclasses.replace(PROBLEM, limits=Limits(cpu_s=120.0, memory_bytes=8 << 30))
+    with SandboxGrader(GradingConfig(workers=1, require=("cgroup",))) as grader:
+        group = grader._workers[0].group
+        assert group is not None and group.holds(grader.zygotes[0])
+        good, hog = grader.grade([(PROBLEM, GOOD), (big, hoard)])
+        assert good.reward == 1.0 and "cgroup" in good.layers
+        if group_bytes(group.path) < 2 << 30:
+            assert (hog.reward, hog.verdicts[0].verdict) == (0.0, "memory")
+            assert grader.grade([(big, f"{hoard}  # again")])[0].verdicts[0].verdict == "memory"
         lab = dataclasses.replace(PROBLEM, tests=dataclasses.replace(PROBLEM.tests, profile="lab"))
         (grade,) = grader.grade([(lab, GOOD)])  # required there too
         assert grade.reward == 1.0 and "cgroup" in grade.layers
+        assert grader.grade([(PROBLEM, GOOD + "  # again")])[0].reward == 1.0
+    assert not group.path.exists()
+
+
+def group_bytes(path: Path) -> int:
+    return int((path / "memory.max").read_text())
+
+
+def test_a_part_of_the_tree_that_is_mounted_is_found(tmp_path):
+    membership, mounts = tmp_path / "cgroup", tmp_path / "mountinfo"
+    mounts.write_text("30 25 0:26 /pod /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw\n")
+    membership.write_text(f"0::/pod/x/{SELF}\n")  # where an earlier worker has moved this process to
+    assert own_group(str(membership), str(mounts)) == Path("/sys/fs/cgroup/x")
 
 
 def test_a_system_without_any_layer_grades_and_says_so(caplog):
