@@ -1,7 +1,8 @@
 """Tests that share the program's process (`Grade.assurance` is ``in_process``): one run, and what may count of it.
 
-The parent sends the test code and a random token after the program's own body has run; only a verdict that carries the
-token, from a process that then ends in the ordinary way, counts. A detector that fired leaves no credit.
+The parent sends the test code and a random token after the program's own body has run, sealed with a key that the process
+had before; only a verdict that carries key and token, from a process that then ends in the ordinary way, counts. A
+detector that fired leaves no credit.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from restrl.errors import ProblemError
 from restrl.grading.config import GradingConfig
 from restrl.grading.jail import codec
+from restrl.grading.jail.seal import seal
 from restrl.grading.modes import Outcome, base_request, death, printable, unexplained_kill
 from restrl.grading.watch import Ended, Fault, Frame, RunLimits
 from restrl.grading.worker import Worker
@@ -77,7 +79,7 @@ class SharedRun:
         self._problem = problem
         self._wall_factor = config.wall_factor
         self._final = final
-        self._token = secrets.token_bytes(_TOKEN_BYTES)
+        self._key, self._token = secrets.token_bytes(_TOKEN_BYTES), secrets.token_bytes(_TOKEN_BYTES)
         self._loaded = False
         self._claim: tuple[VerdictName, str] | None = None
         self._tampering: set[str] = set()
@@ -95,8 +97,10 @@ class SharedRun:
         """
         limits = self._problem.limits
         bounds = RunLimits(limits.cpu_s, self._wall_factor * limits.cpu_s, _MAX_FRAME)
-        message = codec.encode(base_request(self._problem, request["mode"], request["program"], 2) | request)
-        question = codec.encode((self._token, rest))
+        message = codec.encode(
+            base_request(self._problem, request["mode"], request["program"], 2) | request | {"key": self._key}
+        )
+        question = seal(self._key, codec.encode((self._token, rest)))
         with worker.open(message, bounds, self._on_frame) as watch, worker.faults():
             while watch.ended is None and not self._loaded and self._claim is None:
                 watch.num_claims = 0
@@ -127,12 +131,14 @@ class SharedRun:
             raise ValueError("a claim after the verdict")
         if kind == b"T":
             self._tampering.add(printable(payload)[:60])
-        elif kind == b"B" and not self._loaded:
+        elif kind == b"B" and not self._loaded and hmac.compare_digest(payload, self._key):
             self._loaded = True
         elif kind in (b"E", b"M") and not self._loaded:
             self._claim = ("memory" if kind == b"M" else "error"), printable(payload)
-        elif kind == b"Q" and self._loaded and hmac.compare_digest(payload[:_TOKEN_BYTES], self._token):
-            verdict, detail = codec.decode(payload[_TOKEN_BYTES:], max_nodes=3)
+        elif (
+            kind == b"Q" and self._loaded and hmac.compare_digest(payload[: 2 * _TOKEN_BYTES], self._key + self._token)
+        ):
+            verdict, detail = codec.decode(payload[2 * _TOKEN_BYTES :], max_nodes=3)
             self._claim = _VERDICTS.get(verdict, "error"), printable(str(detail).encode())
         else:
             self._tampering.add("forges claims")

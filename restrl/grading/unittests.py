@@ -65,6 +65,30 @@ def _methods(tree: ast.Module) -> list[Declared]:
     return [Declared(name, method) for name, node in classes.items() if is_case(node) for method in methods(node)]
 
 
+def _imported_names(tree: ast.Module) -> dict[str, str]:
+    """Returns what the imports at the top of code bind: name -> the module, or ``module:attribute``."""
+    found: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                found[alias.asname or alias.name.split(".")[0]] = (
+                    alias.name if alias.asname else alias.name.split(".")[0]
+                )
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.update({alias.asname or alias.name: f"{node.module}:{alias.name}" for alias in node.names})
+    return found
+
+
+def _imported_names_of(state: str) -> dict[str, str]:
+    """The same of the beginning of a program, which may end in the middle of a function."""
+    for source in (state, f"{state}\n    pass\n"):
+        try:
+            return _imported_names(ast.parse(source))
+        except (SyntaxError, ValueError):
+            continue
+    return {}
+
+
 class UnittestJudge:
     """Grades by the methods of a TestCase: processes of its own for each.
 
@@ -77,18 +101,20 @@ class UnittestJudge:
         check_limits(problem)
         self._problem = problem
         self._config = config
-        self._tests: list[tuple[Declared, str, list[str]]] = []
+        self._tests: list[tuple[Declared, str, list[str], dict[str, str]]] = []
+        task = _imported_names_of(problem.initial_state)
         code = ""
         for case in problem.tests.cases:
             if case.code and case.code != code:
                 code = case.code
                 tree = parse_tests(problem, case, code)
-                known, imports = _methods(tree), imports_of(tree)
+                known, imports, own = _methods(tree), imports_of(tree), _imported_names(tree)
+                given = {name: what for name, what in task.items() if name not in own}
             if not code:
                 raise ProblemError(f"test {case.id} of problem {problem.id} has no code; give the class TestCases")
-            self._tests.append((_find(problem, case, known), code, imports))
+            self._tests.append((_find(problem, case, known), code, imports, given))
         tests, canonical, state = problem.tests, problem.canonical_solution, problem.initial_state
-        codes = {code for _, code, _ in self._tests}
+        codes = {code for _, code, _, _ in self._tests}
         fits = bool(canonical) and all(can_be_proxied(code, state, problem.entry_point) for code in codes)
         self._canonical = canonical if canonical and fits else ""
         key = ("unittest", problem.entry_point, problem.limits, tests.profile, tests.packages, self._tests)
@@ -101,11 +127,11 @@ class UnittestJudge:
             return self._grade_proxied(worker, program, final=final)
         reports: list[Report] = []
         num_costly = 0
-        for declared, code, imports in self._tests:
+        for declared, code, imports, given in self._tests:
             if num_costly >= self._config.max_timeouts:
                 break
             run = SharedRun(self._problem, self._config, final=final)
-            request = {"mode": "unittest", "program": program, "imports": imports}
+            request = {"mode": "unittest", "program": program, "imports": imports, "given": given}
             rest = {"code": code, "owner": declared.owner, "method": declared.method}
             report = run.run(worker, request, rest | {"entry": self._problem.entry_point})
             num_costly += report.verdict in ("timeout", "memory")
@@ -131,7 +157,7 @@ class UnittestJudge:
 
     def _methods(self) -> list[Method]:
         prelude = prelude_of(self._problem.initial_state) or ""
-        return [Method(code, test.owner, test.method, prelude) for test, code, _ in self._tests]
+        return [Method(code, test.owner, test.method, prelude) for test, code, _, _ in self._tests]
 
     def _grade_proxied(self, worker: Worker, program: str, *, final: bool) -> Outcome:
         reports: list[Report] = []

@@ -7,6 +7,7 @@ it back. What a detector looks at was noted before the program ran.
 from __future__ import annotations
 
 import builtins
+import ctypes
 import importlib
 import os
 import re
@@ -30,14 +31,19 @@ _EVENTS = {
     "ctypes.cdata": "reads memory",
     "code.__new__": "builds code",
 }
-_ATTRIBUTES = {"tb_frame": "reads frames", "f_back": "reads frames"}
+_ATTRIBUTES = dict.fromkeys(("tb_frame", "f_code", "gi_frame", "cr_frame", "ag_frame"), "reads frames")
+_SET = dict.fromkeys(("__code__", "__defaults__", "__kwdefaults__"), "replaces code")
+# What gets at the interpreter's memory by a bare address, without an event: they are wrapped.
+_RAW = ("cast", "memmove", "memset", "PYFUNCTYPE", "CFUNCTYPE")
 _FILES = re.compile(r"/proc/(self|thread-self|\d+)/(task/\d+/)?(mem|maps|fd|fdinfo|environ)\b")
 _ALWAYS = ("builtins", "unittest", "unittest.case", "unittest.mock", "unittest.suite", "unittest.result", "operator")
+_TESTING = ("unittest", "numpy.testing", "pandas.testing", "pandas._testing", "pandas._libs.testing", "torch.testing")
+_KEPT_BY_UNITTEST = ("_classSetupFailed", "_class_cleanups")
 _PASSED_ON = ("/inspect.py", "/ctypes/__init__.py")  # they act for their caller
 _MAX_ROWS = 60_000
 
 _vars, _isinstance, _type, _callable, _id = vars, isinstance, type, callable, id
-_getframe = sys._getframe
+_getframe, _urandom = sys._getframe, os.urandom
 _Descriptor = (property, staticmethod, classmethod)
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 _ASKED = ("__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__contains__")
@@ -53,21 +59,39 @@ def _is_lazy(holder: Any, key: str) -> bool:
     return key == "step" and _type(holder) is type and str(holder.__module__).startswith("torch.optim.")
 
 
+def _strangers() -> list[Any]:
+    """Returns values of common types that no program has ever seen."""
+    number = int.from_bytes(_urandom(6), "little") + (1 << 40)
+    text = f"{number:x}"
+    return [object(), number, number + 0.5, text, [number], (text,), {text: number}, {number}]
+
+
+def _answer(method: Any, value: Any, other: Any) -> bool:
+    try:
+        return bool(method(value, other))
+    except Exception:
+        return False
+
+
 class Guard:
     """Watches one run.
 
     Args:
         alarm: Called with the name of a detector when it fires for the first time.
         own: File names of trusted code that is not of the library.
+        given: Names that the task imports, and the tests rely on: the module, or ``module:attribute``.
     """
 
-    def __init__(self, alarm: Callable[[str], None], own: Iterable[str]) -> None:
+    def __init__(self, alarm: Callable[[str], None], own: Iterable[str], given: dict[str, str] | None = None) -> None:
         self._library = tuple(_library_folders())
         self._own = frozenset(own)
         self._fired: set[str] = set()
         self._alarm = alarm
         self._rows: list[_Row] = []
         self._modules: dict[str, Any] = {}
+        self._members: list[tuple[type, frozenset[str]]] = []
+        self._given = given or {}
+        self._shadowed: dict[str, Any] = {}
         self._active = True
 
     def fire(self, name: str) -> None:
@@ -88,13 +112,30 @@ class Guard:
             except Exception:  # the test code will say so itself
                 continue
             self._modules[name] = module
-        for name in [name for name in self._modules if name.split(".")[0] in ("numpy", "pandas", "scipy")]:
-            testing = sys.modules.get(f"{name.split('.')[0]}.testing")
-            if testing is not None:
-                self._modules[testing.__name__] = testing
+        for name in [name for name in sys.modules if name.startswith(_TESTING)]:
+            if name.split(".")[0] in {known.split(".")[0] for known in self._modules}:
+                self._modules[name] = sys.modules[name]
         for name, module in self._modules.items():
             self._rows += _rows_of(module, name.split(".")[0])
+        self._rows += _used_by([value for _, _, value in self._rows])
         del self._rows[_MAX_ROWS:]
+        always = [
+            value for name in _ALWAYS[1:] for value in _vars(self._modules[name]).values() if _isinstance(value, type)
+        ]
+        self._members = [(kind, frozenset(_vars(kind))) for kind in always if kind.__module__.startswith("unittest")]
+        for name, given in self._given.items():
+            module_name, _, attribute = given.partition(":")
+            module = sys.modules.get(module_name)
+            if module is not None and hasattr(module, attribute or "__name__"):
+                self._shadowed[name] = getattr(module, attribute) if attribute else module
+
+    def note_tests(self, kind: Any, base: type) -> None:
+        """Notes the class of the tests, once it is there: its functions, and what it does not have of its own."""
+        if not _isinstance(kind, type):
+            return
+        own = _vars(kind)
+        self._rows += [(kind, name, member) for name, member in own.items() if _is_code(member)]
+        self._rows += [(kind, name, None) for name in dir(base) if name not in own and name not in _KEPT_BY_UNITTEST]
 
     def check(self, code: types.CodeType | None = None) -> None:
         """Compares with what was noted.
@@ -109,6 +150,8 @@ class Guard:
         for holder, key, value in self._rows:
             if _vars(holder).get(key) is not value and key not in words and not _is_lazy(holder, key):
                 self.fire("patches what the tests use")
+        if any(_vars(kind).keys() - names for kind, names in self._members):
+            self.fire("patches what the tests use")
 
     def watch(self) -> None:
         """Installs an audit hook; it cannot be removed."""
@@ -116,6 +159,10 @@ class Guard:
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
             if event == "object.__getattr__":
                 what = _ATTRIBUTES.get(arguments[1])
+            elif event == "object.__setattr__":
+                what = _SET.get(arguments[1])
+            elif event == "ctypes.dlsym":
+                what = "reads memory" if _type(arguments[1]) is str and arguments[1].startswith(("Py", "_Py")) else None
             elif event == "open":
                 path = arguments[0]
                 what = "reads memory" if _type(path) is str and _FILES.match(path) else None
@@ -125,6 +172,16 @@ class Guard:
                 self.fire(what)
 
         sys.addaudithook(hook)
+        for name in _RAW:
+            setattr(ctypes, name, self._watched(getattr(ctypes, name)))
+
+    def _watched(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            if self._active and self._calls_from_program():
+                self.fire("reads memory")
+            return function(*arguments, **keywords)
+
+        return call
 
     def rest(self) -> None:
         """The program is over: what happens now is the harness."""
@@ -166,10 +223,13 @@ class Guard:
         own = [name for name, method in methods.items() if self._is_foreign_code(method)]
         if any(name in own for name in ("__array_ufunc__", "__array_function__", "__class__")):
             return True
-        try:
-            return any(bool(methods[name](value, object())) for name in own if name.startswith("__") and name in _ASKED)
-        except Exception:
-            return False
+        agrees = {
+            name: [_answer(methods[name], value, other) for other in _strangers()] for name in own if name in _ASKED
+        }
+        if any(any(agrees.get(name, ())) for name in ("__eq__", "__contains__")):
+            return True
+        below, above = agrees.get("__lt__", ()), agrees.get("__gt__", ())
+        return any(answers[0] for answers in agrees.values()) or any(map(all, zip(below, above, strict=False)))
 
     def _is_foreign_code(self, method: Any) -> bool:
         method = getattr(method, "fget", method)
@@ -177,8 +237,10 @@ class Guard:
         return code is not None and self.is_foreign(code.co_filename)
 
     def check_names(self, namespace: dict[str, Any], code: types.CodeType) -> None:
-        """Has the program given a builtin's name, which the test code uses, a meaning of its own?"""
+        """Has the program given the name of a builtin or an import, which the test code uses, a meaning of its own?"""
         for name in _global_names(code):
+            if name in self._shadowed and namespace.get(name) is not self._shadowed[name]:
+                self.fire("shadows imports")
             if name in namespace and name in _vars(builtins) and not name.startswith("__"):
                 value = namespace[name]
                 own_code = getattr(value, "__code__", None)
@@ -202,6 +264,29 @@ def _rows_of(module: Any, top: str) -> list[_Row]:
         if _isinstance(value, type) and value.__module__.split(".")[0] == top:
             members = _vars(value).items()
             rows += [(value, name, member) for name, member in members if _is_code(member)]
+    return rows
+
+
+def _used_by(values: list[Any], depth: int = 2) -> list[_Row]:
+    """Rows of what functions themselves call by a global name, and what those call."""
+    rows: list[_Row] = []
+    seen: set[tuple[int, str]] = set()
+    for _ in range(depth):
+        found = []
+        for value in values:
+            function = getattr(value, "__wrapped__", value)
+            if not _isinstance(function, types.FunctionType):
+                continue
+            names = function.__globals__
+            holder = sys.modules.get(names.get("__name__", ""))
+            if holder is None or _vars(holder) is not names:
+                continue
+            for name in function.__code__.co_names:
+                if name in names and _callable(names[name]) and (_id(holder), name) not in seen:
+                    seen.add((_id(holder), name))
+                    found.append((holder, name, names[name]))
+        rows += found
+        values = [value for _, _, value in found]
     return rows
 
 

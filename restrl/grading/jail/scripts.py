@@ -20,7 +20,7 @@ _compile, _exec = compile, exec
 def run_script(channel: runner.Channel, request: dict[str, Any]) -> None:
     """Runs the test program, then its functions on the text of the solution; an exception is a failure."""
     watcher = unittests.start_guard(channel, request["imports"])
-    token, rest = unittests.receive_token(channel)
+    proof, rest = unittests.receive_token(channel, request["key"])
     module = types.ModuleType("__main__")
     module.__file__ = "test.py"
     sys.modules["__main__"] = module
@@ -44,7 +44,7 @@ def run_script(channel: runner.Channel, request: dict[str, Any]) -> None:
     watcher.check(code)
     if any(module.__dict__.get(name) is not value for name, value in defined):
         watcher.fire("replaces the tests")
-    unittests.send_verdict(channel, token, verdict, detail)
+    unittests.send_verdict(channel, proof, verdict, detail)
 
 
 def _guard_results(watcher: guard.Guard, namespace: dict[str, Any]) -> None:

@@ -1,11 +1,11 @@
 """Runs one test method of a `unittest.TestCase` in the process of the program that it tests.
 
 The order matters: what the tests import is imported and noted, then the program is loaded, then the parent sends the
-test code and a token, and only a verdict that carries the token counts. So the program's own body runs before test
-code, harness and token are there.
+test code, sealed with a key that came first, and a token; only a verdict that carries both counts. So the program's own
+body runs before test code and token are there, and who reads the channel meanwhile learns neither.
 
-Frames to the parent: ``B`` the program is loaded; ``E`` it could not be (an exception's name); ``M`` out of memory;
-``T`` a detector fired (its name); ``Q`` the verdict: the token, then an encoded (verdict, detail).
+Frames to the parent: ``B`` the program is loaded (the key); ``E`` it could not be (an exception's name); ``M`` out of
+memory; ``T`` a detector fired (its name); ``Q`` the verdict: key and token, then an encoded (verdict, detail).
 """
 
 from __future__ import annotations
@@ -18,36 +18,41 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from restrl.grading.jail import codec, guard, runner
+from restrl.grading.jail import codec, guard, runner, seal
 
 _SOLUTION, _TEST = "solution.py", "test.py"
 _exit, _compile, _exec = os._exit, compile, exec
+_unseal = seal.unseal
 
 
-def start_guard(channel: runner.Channel, names: list[str]) -> guard.Guard:
+def start_guard(channel: runner.Channel, names: list[str], given: dict[str, str] | None = None) -> guard.Guard:
     """Notes what the tests will use, and switches the detectors on."""
-    own = (__file__, runner.__file__, guard.__file__, _TEST)
+    own = (__file__, runner.__file__, guard.__file__, seal.__file__, _TEST)
 
     def alarm(name: str, size: Callable[[Any], int] = len, write: Callable[[int, bytes], int] = os.write) -> None:
         write(channel.descriptor, runner.FRAME.pack(size(name), b"T", 0, 0.0) + name.encode())
 
-    watcher = guard.Guard(alarm, own)
+    watcher = guard.Guard(alarm, own, given)
     watcher.note(names)
     watcher.watch()
     return watcher
 
 
-def receive_token(channel: runner.Channel) -> tuple[bytes, dict[str, Any]]:
-    """Says that the program is loaded and waits for the token and the rest of the request."""
-    channel.send(b"B")
+def receive_token(channel: runner.Channel, key: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Says that the program is loaded and waits for the token and the rest of the request.
+
+    Returns:
+        What shows a verdict to be one, and the rest.
+    """
+    channel.send(b"B", 0, key)
     (length,) = struct.unpack("<I", runner._read_exactly(channel.descriptor, 4))
-    token, rest = codec.decode(runner._read_exactly(channel.descriptor, length))
-    return token, rest
+    token, rest = codec.decode(_unseal(key, runner._read_exactly(channel.descriptor, length)))
+    return key + token, rest
 
 
-def send_verdict(channel: runner.Channel, token: bytes, verdict: str, detail: str) -> None:
+def send_verdict(channel: runner.Channel, proof: bytes, verdict: str, detail: str) -> None:
     """Reports the verdict and ends the process: nothing of the program runs any more."""
-    channel.send(b"Q", 0, token + codec.encode((verdict, detail[:200])))
+    channel.send(b"Q", 0, proof + codec.encode((verdict, detail[:200])))
     _exit(0)
 
 
@@ -63,8 +68,8 @@ def run_unittest(channel: runner.Channel, request: dict[str, Any]) -> None:
     """Loads the program, then the test code after it into the same module, and runs one method."""
     import unittest
 
-    result_of = _make_runner(unittest)
-    watcher = start_guard(channel, request["imports"])
+    result_of, test_case = _make_runner(unittest), unittest.TestCase
+    watcher = start_guard(channel, request["imports"], request["given"])
     module = types.ModuleType("__test__")
     sys.modules["__test__"] = module
     sys.argv = ["test.py"]
@@ -75,16 +80,16 @@ def run_unittest(channel: runner.Channel, request: dict[str, Any]) -> None:
         runner._report(channel, error, 0)
         _exit(0)
     watcher.check()
-    token, rest = receive_token(channel)
+    proof, rest = receive_token(channel, request["key"])
     code = None
     try:
         code = _compile(rest["code"], _TEST, "exec", dont_inherit=True)
-        outcome = _run(watcher, module, code, rest, result_of)
+        outcome = _run(watcher, module, code, rest, result_of, test_case)
     except BaseException as error:
         outcome = describe(error)
     watcher.rest()
     watcher.check(code)
-    send_verdict(channel, token, *outcome)
+    send_verdict(channel, proof, *outcome)
 
 
 def _run(
@@ -93,6 +98,7 @@ def _run(
     code: types.CodeType,
     rest: dict[str, Any],
     result_of: Callable[[Any, str], tuple[str, str]],
+    test_case: type,
 ) -> tuple[str, str]:
     watcher.check_names(module.__dict__, code)
     module.__dict__["__builtins__"] = __builtins__
@@ -105,6 +111,7 @@ def _run(
         module.__dict__[rest["entry"]] = _observed(watcher, entry)
     if not _is_of(getattr(case_class, method, None), guard.codes_in(code)):
         watcher.fire("replaces the tests")
+    watcher.note_tests(case_class, test_case)
     return result_of(case_class, method)
 
 
