@@ -1,8 +1,8 @@
 """Tests that share the program's process (`Grade.assurance` is ``in_process``): one run, and what may count of it.
 
-The parent sends the test code and a random token after the program's own body has run, sealed with a key that the process
-had before; only a verdict that carries key and token, from a process that then ends in the ordinary way, counts. A
-detector that fired leaves no credit.
+The parent sends the test code and a random token after the program's own body has run, sealed with a key that the
+process had before; only a verdict that carries key and token, from a process that then ends in the ordinary way,
+counts. A detector that fired leaves no credit.
 """
 
 from __future__ import annotations

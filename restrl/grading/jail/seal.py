@@ -1,4 +1,4 @@
-"""Hides a message from whoever has the channel but not the key: the test code, from the program that shares its process.
+"""Hides a message from whoever has the channel but not the key: test code, from the program that shares its process.
 
 The key comes before the program runs, and goes into no place that it can read without a detector noticing. The message
 comes after, over a descriptor that a thread of the program could read from, or put another in the place of.
