@@ -9,6 +9,7 @@ never reaches it.
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from restrl.errors import ProblemError
 from restrl.grading.config import GradingConfig
@@ -110,6 +111,8 @@ class _Examination:
                 self.failure = "timeout", "CPU time limit"
             elif self.claim.kind == b"V":
                 return codec.encode(("value", codec.decode(self.claim.payload, max_nodes=max_nodes(self.problem))))
+            elif self.claim.kind == b"I":
+                return codec.encode(("spread", self._spread()))
             elif self.claim.kind == b"O":
                 self.failure = "output", "the result is too large"
             elif self.claim.kind == b"M":
@@ -122,8 +125,23 @@ class _Examination:
             self.failure = "error", "malformed claim"
         return None
 
+    def _spread(self) -> tuple[str, Any]:
+        """Returns what the program's iterator, range or view yields.
+
+        Raises:
+            codec.CodecError: The claim is no such thing.
+        """
+        found = codec.decode(self.claim.payload, max_nodes=max_nodes(self.problem))
+        if type(found) is tuple and len(found) == 2:
+            name, items = found
+            if name == "range" and type(items) is tuple and len(items) == 3 and all(type(n) is int for n in items):
+                return name, items
+            if name in ("keys", "values", "items", "iterator") and type(items) is list:
+                return name, items
+        raise codec.CodecError("not an iterator")
+
     def _on_claim(self, frame: Frame) -> bool:
-        if frame.kind not in (b"B", b"V", b"U", b"O", b"E", b"M"):
+        if frame.kind not in (b"B", b"V", b"U", b"I", b"O", b"E", b"M"):
             raise ValueError("an unknown claim")
         self.claim = frame
         return True

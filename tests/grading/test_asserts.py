@@ -103,6 +103,35 @@ def test_of_a_match_object_the_truth_value_crosses(grader):
     assert verdict(grader, false, code="assert f(1) == None") == "wrong"
 
 
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [
+        ("assert f(3) == range(3) and len(f(3)) == 3 and f(10 ** 12)[-1] == 10 ** 12 - 1", "range(x)"),
+        ("assert list(f(3)) == [0, 1, 2]", "map(int, range(x))"),
+        ("assert sorted(f(3)) == [0, 1, 2]", "(n for n in range(x))"),
+        ("assert next(f(3)) == (1, 2)", "zip([1], [2])"),
+        ("assert set(f(3)) == {0, 1, 2} and f(3) == {0, 1, 2}", "dict.fromkeys(range(x)).keys()"),
+        ("assert list(f(2)) == [None, None]", "dict.fromkeys(range(x)).values()"),
+        ("assert sorted(f(2)) == [(0, 0), (1, 0)]", "dict.fromkeys(range(x), 0).items()"),
+        ("assert list(f(3)) == [[1, 2, 3]]", "__import__('itertools').chain([[1, 2, 3]])"),
+        ("assert list(f(3)) == [2, 1, 0]", "reversed(range(x))"),
+    ],
+)
+def test_what_tests_go_through_crosses_by_what_it_yields(grader, code, result):
+    assert verdict(grader, f"def f(x): return {result}\n", code=code) == "pass"
+    assert verdict(grader, "def f(x): return iter([object()])\n", code=code) != "pass"
+    assert verdict(grader, "def f(x): return iter(['wrong'])\n", code=code) != "pass"
+
+
+def test_iterators_are_no_lists_and_may_be_endless(grader):
+    assert verdict(grader, "def f(x): return iter([1, 2])\n", code="assert f(1) == [1, 2]") == "wrong"
+    endless = "import itertools\ndef f(x): return itertools.count()\n"
+    assert verdict(grader, endless, code="assert f(1)") == "pass"
+    assert verdict(grader, endless, code="assert list(f(1)) == [0]") == "error"
+    equal = "class E:\n def __iter__(s): return s\n def __next__(s): return s\n def __eq__(s, o): return True\n"
+    assert verdict(grader, f"{equal}def f(x): return E()\n", code="assert f(1) == [0]") == "wrong"
+
+
 def test_every_case_counts(grader):
     cases = (
         Case("a", code="assert f(1) == 8"),

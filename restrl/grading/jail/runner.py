@@ -4,8 +4,9 @@ Nothing here knows what is expected. A program shares this process and may do wh
 reach by that is to claim a value, which it could as well have returned.
 
 Frames to the parent (`FRAME` header, then the payload): ``R`` the jail is closed and the program starts; ``B`` the
-program's body has run; ``V`` a return value; ``U`` a return value that is not plain data (its truth value, why);
-``O`` one that is too large; ``E`` an exception (its name); ``M`` out of memory; ``X`` the jail could not be built.
+program's body has run; ``V`` a return value; ``I`` one that is gone through (its kind, the items); ``U`` one that is
+not plain data (its truth value, why); ``O`` one that is too large; ``E`` an exception (its name); ``M`` out of memory;
+``X`` the jail could not be built.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from restrl.grading.jail import codec
+from restrl.grading.jail import codec, iterators
 
 FRAME = struct.Struct("<IcId")  # payload length, kind, index of the case, CPU seconds of the process so far
 
@@ -196,7 +197,9 @@ def _defines(module: types.ModuleType, entry: str) -> bool:
     return owner in module.__dict__ and (not method or hasattr(module.__dict__[owner], method))
 
 
-def _run_case(descriptor: int, find: Callable[[], Any], index: int, encoded: bytes, max_bytes: int) -> None:
+def _run_case(
+    descriptor: int, find: Callable[[], Any], index: int, encoded: bytes, max_bytes: int, spread: bool = False
+) -> None:
     try:
         value = find()(*_decode(encoded))
     except BaseException as error:
@@ -205,6 +208,9 @@ def _run_case(descriptor: int, find: Callable[[], Any], index: int, encoded: byt
     try:
         if _recursion_limit() < 1000:
             sys.setrecursionlimit(1000)
+        kind = b"V"
+        if spread and (found := iterators.spread(value)) is not None:
+            kind, value = b"I", found
         claim = _encode(value, max_bytes)
     except codec.TooLarge:
         _send(descriptor, b"O", index)
@@ -214,7 +220,7 @@ def _run_case(descriptor: int, find: Callable[[], Any], index: int, encoded: byt
     except BaseException as error:
         _report(Channel(descriptor), error, index)
     else:
-        _send(descriptor, b"V", index, claim)
+        _send(descriptor, kind, index, claim)
 
 
 def _is_true(value: Any) -> bool:
@@ -287,9 +293,8 @@ def run_serve(channel: Channel, request: dict[str, Any]) -> None:
 
     while True:
         (length,) = struct.unpack("<I", _read_exactly(channel.descriptor, 4))
-        _run_case(
-            channel.descriptor, lambda: call, 0, _read_exactly(channel.descriptor, length), int(request["max_bytes"])
-        )
+        question = _read_exactly(channel.descriptor, length)
+        _run_case(channel.descriptor, lambda: call, 0, question, int(request["max_bytes"]), spread=True)
 
 
 def run_examine(channel: Channel, request: dict[str, Any]) -> None:
@@ -305,6 +310,8 @@ def run_examine(channel: Channel, request: dict[str, Any]) -> None:
         kind, value = codec.decode(_read_exactly(channel.descriptor, length))
         if kind == "value":
             return value
+        if kind == "spread":
+            return iterators.gathered(*value)
         if kind == "opaque":
             return _Opaque(value)
         known: Any = getattr(builtins, value, None)

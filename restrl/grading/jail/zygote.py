@@ -346,11 +346,12 @@ class Zygote:
 
 
 def _add_site_builtins() -> None:
-    """Programs may call ``exit()``: what `site`, which is not loaded, would have given them."""
+    """Programs may call ``exit()`` or name ``help``: what `site`, which is not loaded, would have given them."""
     import _sitebuiltins
     import builtins
 
     builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
+    builtins.help = _sitebuiltins._Helper()  # type: ignore[assignment]
     builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
 
 
