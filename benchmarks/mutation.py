@@ -165,12 +165,15 @@ def mutants(source: str, count: int, seed: str, given_lines: int = 0) -> list[Mu
     Changes of the whole result (`_RESULTS`) come last, where the others do not suffice.
 
     Args:
-        source: A program.
+        source: A program; one that is not whole (DS-1000's are indented) has no mutants.
         count: How many at most; fewer only where the program has no more places to change.
         seed: Chooses among them.
         given_lines: The program's first lines that stay as they are: what the task gives.
     """
-    tree = ast.parse(source)
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return []
     docstrings, arguments = _docstrings(tree), _arguments(tree)
     by_kind: dict[str, list[tuple[int, Callable[[Any], Any]]]] = {}
     for place, node in enumerate(ast.walk(tree)):

@@ -40,6 +40,7 @@ _ALWAYS = ("builtins", "unittest", "unittest.case", "unittest.mock", "unittest.s
 _TESTING = ("unittest", "numpy.testing", "pandas.testing", "pandas._testing", "pandas._libs.testing", "torch.testing")
 _KEPT_BY_UNITTEST = ("_classSetupFailed", "_class_cleanups")
 _PASSED_ON = ("/inspect.py", "/ctypes/__init__.py")  # they act for their caller
+_TEST = "test.py"  # what the harness calls test code
 _MAX_ROWS = 60_000
 
 _vars, _isinstance, _type, _callable, _id = vars, isinstance, type, callable, id
@@ -159,6 +160,8 @@ class Guard:
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
             if event == "object.__getattr__":
                 what = _ATTRIBUTES.get(arguments[1])
+                if arguments[1] == "__code__" and self._active and self._is_of_tests(arguments[0]):
+                    what = "reads the tests"
             elif event == "object.__setattr__":
                 what = _SET.get(arguments[1])
             elif event == "ctypes.dlsym":
@@ -186,6 +189,13 @@ class Guard:
     def rest(self) -> None:
         """The program is over: what happens now is the harness."""
         self._active = False
+
+    def _is_of_tests(self, function: Any) -> bool:
+        self._active = False  # looking at code is an event itself
+        try:
+            return _type(function) is types.FunctionType and function.__code__.co_filename == _TEST
+        finally:
+            self._active = True
 
     def _calls_from_program(self) -> bool:
         self._active = False  # looking at frames is an event itself

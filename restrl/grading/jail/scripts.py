@@ -23,7 +23,8 @@ def run_script(channel: runner.Channel, request: dict[str, Any]) -> None:
     proof, rest = unittests.receive_token(channel, request["key"])
     module = types.ModuleType("__main__")
     module.__file__ = "test.py"
-    sys.modules["__main__"] = module
+    # Not the module itself: its functions know the expected results, and the solution could call them.
+    sys.modules["__main__"] = types.ModuleType("__main__")
     sys.argv = ["test.py"]
     runner._reseed()
     verdict, detail = "error", "the test program defines no test_execution"

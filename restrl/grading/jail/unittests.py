@@ -22,7 +22,8 @@ from restrl.grading.jail import codec, guard, runner, seal
 
 _SOLUTION, _TEST = "solution.py", "test.py"
 _exit, _compile, _exec = os._exit, compile, exec
-_unseal = seal.unseal
+_unseal, _getpid, _getframe = seal.unseal, os.getpid, sys._getframe
+_PROCESS = [0]  # the run's own
 
 
 def start_guard(channel: runner.Channel, names: list[str], given: dict[str, str] | None = None) -> guard.Guard:
@@ -32,6 +33,7 @@ def start_guard(channel: runner.Channel, names: list[str], given: dict[str, str]
     def alarm(name: str, size: Callable[[Any], int] = len, write: Callable[[int, bytes], int] = os.write) -> None:
         write(channel.descriptor, runner.FRAME.pack(size(name), b"T", 0, 0.0) + name.encode())
 
+    _PROCESS[0] = _getpid()
     watcher = guard.Guard(alarm, own, given)
     watcher.note(names)
     watcher.watch()
@@ -51,7 +53,12 @@ def receive_token(channel: runner.Channel, key: bytes) -> tuple[bytes, dict[str,
 
 
 def send_verdict(channel: runner.Channel, proof: bytes, verdict: str, detail: str) -> None:
-    """Reports the verdict and ends the process: nothing of the program runs any more."""
+    """Reports the verdict and ends the process: nothing of the program runs any more.
+
+    A process that the program has forked has no say: it would be a way to try answers until one passes.
+    """
+    if _getpid() != _PROCESS[0]:
+        _exit(1)
     channel.send(b"Q", 0, proof + codec.encode((verdict, detail[:200])))
     _exit(0)
 
@@ -116,12 +123,18 @@ def _run(
 
 
 def _observed(watcher: guard.Guard, function: types.FunctionType) -> Callable[..., Any]:
-    """The same function; its results are looked at."""
-    check = watcher.check_value
+    """The same function; its results are looked at, and whether it has itself called the tests that call it."""
+    check, depth = watcher.check_value, [0]
 
     @functools.wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
-        result = function(*arguments, **keywords)
+        if depth[0] and _getframe(1).f_code.co_filename == _TEST:
+            watcher.fire("runs the tests")
+        depth[0] += 1
+        try:
+            result = function(*arguments, **keywords)
+        finally:
+            depth[0] -= 1
         check(result)
         return result
 
