@@ -26,7 +26,7 @@ DELEGATE = f"chown {USER} {OWN} {OWN}/cgroup.procs {OWN}/cgroup.subtree_control"
 WAYS = {"root": "true", "group": MAKE, "user": f"{MAKE}; {DELEGATE}"}
 FIRST = """#!/bin/bash
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t cgroup2 none /sys/fs/cgroup
-mkdir -p /dev/shm; mount -t tmpfs none /dev/shm; mount -t tmpfs none /run; mount -t tmpfs none /var/tmp; chmod 1777 /dev/shm /run /var/tmp; cd {root}
+mkdir -p /dev/shm; for folder in /dev/shm /run /var/tmp; do mount -t tmpfs -o mode=1777 none $folder; done; cd {root}
 uname -sr; echo "control groups: $(cat /sys/fs/cgroup/cgroup.controllers)"
 {way}
 bash -c {command}
