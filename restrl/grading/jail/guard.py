@@ -16,6 +16,8 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from restrl.grading.jail import noted
+
 _EVENTS = {
     "sys._getframe": "reads frames",
     "sys._current_frames": "reads frames",
@@ -43,14 +45,12 @@ _PASSED_ON = ("/inspect.py", "/ctypes/__init__.py")  # they act for their caller
 _TEST = "test.py"  # what the harness calls test code
 _MAX_ROWS = 60_000
 
-_vars, _isinstance, _type, _callable, _id = vars, isinstance, type, callable, id
+_vars, _isinstance, _type = vars, isinstance, type
 _getframe, _urandom = sys._getframe, os.urandom
-_Descriptor = (property, staticmethod, classmethod)
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 _ASKED = ("__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__contains__")
 _COMPARISONS = (*_ASKED, "__array_ufunc__", "__array_function__", "__class__")
 _MAX_PARTS = 1000
-_Row = tuple[Any, str, Any]
 
 
 def _is_lazy(holder: Any, key: str) -> bool:
@@ -88,7 +88,7 @@ class Guard:
         self._own = frozenset(own)
         self._fired: set[str] = set()
         self._alarm = alarm
-        self._rows: list[_Row] = []
+        self._rows: list[noted.Row] = []
         self._modules: dict[str, Any] = {}
         self._members: list[tuple[type, frozenset[str]]] = []
         self._given = given or {}
@@ -117,25 +117,25 @@ class Guard:
             if name.split(".")[0] in {known.split(".")[0] for known in self._modules}:
                 self._modules[name] = sys.modules[name]
         for name, module in self._modules.items():
-            self._rows += _rows_of(module, name.split(".")[0])
-        self._rows += _used_by([value for _, _, value in self._rows])
+            self._rows += noted.rows_of(module, name.split(".")[0])
+        self._rows += noted.used_by([value for _, _, value in self._rows])
         del self._rows[_MAX_ROWS:]
         always = [
             value for name in _ALWAYS[1:] for value in _vars(self._modules[name]).values() if _isinstance(value, type)
         ]
         self._members = [(kind, frozenset(_vars(kind))) for kind in always if kind.__module__.startswith("unittest")]
         for name, given in self._given.items():
-            module_name, _, attribute = given.partition(":")
-            module = sys.modules.get(module_name)
-            if module is not None and hasattr(module, attribute or "__name__"):
-                self._shadowed[name] = getattr(module, attribute) if attribute else module
+            source, _, attribute = given.partition(":")
+            found = sys.modules.get(source)
+            if found is not None and hasattr(found, attribute or "__name__"):
+                self._shadowed[name] = getattr(found, attribute) if attribute else found
 
     def note_tests(self, kind: Any, base: type) -> None:
         """Notes the class of the tests, once it is there: its functions, and what it does not have of its own."""
         if not _isinstance(kind, type):
             return
         own = _vars(kind)
-        self._rows += [(kind, name, member) for name, member in own.items() if _is_code(member)]
+        self._rows += [(kind, name, member) for name, member in own.items() if noted.is_code(member)]
         self._rows += [(kind, name, None) for name in dir(base) if name not in own and name not in _KEPT_BY_UNITTEST]
 
     def check(self, code: types.CodeType | None = None) -> None:
@@ -144,7 +144,7 @@ class Guard:
         Args:
             code: The test code, once it has run. What it names in its strings, it may itself have patched.
         """
-        words: frozenset[str] = frozenset(re.findall(r"\w+", " ".join(_strings(code)))) if code else frozenset()
+        words: frozenset[str] = frozenset(re.findall(r"\w+", " ".join(noted.strings(code)))) if code else frozenset()
         for name, module in self._modules.items():
             if sys.modules.get(name) is not module and name.split(".")[-1] not in words:
                 self.fire("replaces modules")
@@ -266,7 +266,7 @@ class Guard:
 
     def check_names(self, namespace: dict[str, Any], code: types.CodeType) -> None:
         """Has the program given the name of a builtin or an import, which the test code uses, a meaning of its own?"""
-        for name in _global_names(code):
+        for name in noted.global_names(code):
             if name in self._shadowed and namespace.get(name) is not self._shadowed[name]:
                 self.fire("shadows imports")
             if name in namespace and name in _vars(builtins) and not name.startswith("__"):
@@ -281,67 +281,3 @@ def _library_folders() -> list[str]:
     folders = {os.path.dirname(os.__file__), *(path for path in sys.path if path)}
     folders |= {os.path.realpath(path) for path in folders}
     return [folder.rstrip("/") + "/" for folder in folders] + ["<frozen "]
-
-
-def _rows_of(module: Any, top: str) -> list[_Row]:
-    rows: list[_Row] = []
-    for key, value in list(_vars(module).items()):
-        if not _callable(value):
-            continue
-        rows.append((module, key, value))
-        if _isinstance(value, type) and value.__module__.split(".")[0] == top:
-            members = _vars(value).items()
-            rows += [(value, name, member) for name, member in members if _is_code(member)]
-    return rows
-
-
-def _used_by(values: list[Any], depth: int = 2) -> list[_Row]:
-    """Rows of what functions themselves call by a global name, and what those call."""
-    rows: list[_Row] = []
-    seen: set[tuple[int, str]] = set()
-    for _ in range(depth):
-        found = []
-        for value in values:
-            function = getattr(value, "__wrapped__", value)
-            if not _isinstance(function, types.FunctionType):
-                continue
-            names = function.__globals__
-            holder = sys.modules.get(names.get("__name__", ""))
-            if holder is None or _vars(holder) is not names:
-                continue
-            for name in function.__code__.co_names:
-                if name in names and _callable(names[name]) and (_id(holder), name) not in seen:
-                    seen.add((_id(holder), name))
-                    found.append((holder, name, names[name]))
-        rows += found
-        values = [value for _, _, value in found]
-    return rows
-
-
-def _is_code(member: Any) -> bool:
-    return _isinstance(member, _Descriptor) or _callable(member)
-
-
-def _global_names(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if _isinstance(constant, types.CodeType):
-            names |= _global_names(constant)
-    return names
-
-
-def _strings(code: types.CodeType) -> list[str]:
-    found = [constant for constant in code.co_consts if _type(constant) is str]
-    for constant in code.co_consts:
-        if _isinstance(constant, types.CodeType):
-            found += _strings(constant)
-    return found
-
-
-def codes_in(code: types.CodeType) -> set[int]:
-    """Returns the identities of all code objects in a compiled module."""
-    found = {_id(code)}
-    for constant in code.co_consts:
-        if _isinstance(constant, types.CodeType):
-            found |= codes_in(constant)
-    return found

@@ -18,7 +18,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from restrl.grading.jail import codec, guard, runner, seal
+from restrl.grading.jail import codec, guard, noted, runner, seal
 
 _SOLUTION, _TEST = "solution.py", "test.py"
 _exit, _compile, _exec = os._exit, compile, exec
@@ -28,7 +28,7 @@ _PROCESS = [0]  # the run's own
 
 def start_guard(channel: runner.Channel, names: list[str], given: dict[str, str] | None = None) -> guard.Guard:
     """Notes what the tests will use, and switches the detectors on."""
-    own = (__file__, runner.__file__, guard.__file__, seal.__file__, _TEST)
+    own = (__file__, runner.__file__, guard.__file__, noted.__file__, seal.__file__, _TEST)
 
     def alarm(name: str, size: Callable[[Any], int] = len, write: Callable[[int, bytes], int] = os.write) -> None:
         write(channel.descriptor, runner.FRAME.pack(size(name), b"T", 0, 0.0) + name.encode())
@@ -116,7 +116,7 @@ def _run(
     entry = module.__dict__.get(rest["entry"])
     if type(entry) is types.FunctionType:
         module.__dict__[rest["entry"]] = _observed(watcher, entry)
-    if not _is_of(getattr(case_class, method, None), guard.codes_in(code)):
+    if not _is_of(getattr(case_class, method, None), noted.codes_in(code)):
         watcher.fire("replaces the tests")
     watcher.note_tests(case_class, test_case)
     return result_of(case_class, method)
