@@ -100,7 +100,10 @@ def _lines(path: Path) -> list[bytes]:
         # Only these end a line, as in `wc` and editors.
         return path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     except OSError as error:
-        raise ProblemError(f"cannot read the problem file {path}: {error.strerror}") from error
+        raise ProblemError(
+            f"cannot read the problem file {path}: {error.strerror}; give a .jsonl file (restrl problems template call "
+            "prints one to start from) or a named set (restrl problems list)"
+        ) from error
 
 
 def _text(line: bytes) -> str:
