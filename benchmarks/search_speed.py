@@ -1,18 +1,26 @@
 """How long does a search take? VM-MCTS against plain sampling, and against the same search one tree at a time.
 
-    python benchmarks/search_speed.py runs/decoders/seed-0/vm/model --problems 100 --budget 100 --serial 5
+    python benchmarks/search_speed.py VALUE_MODEL --problems 100 --budget 100 --leaves 4 --serial 5 --threads 2
 
-Three timings in one run, same engine, same policy (the starter's): (a) as many completions sampled from the problems
-alone, in the best of several batch sizes; (b) VM-MCTS, all trees together; (c) the same VM-MCTS one tree, one leaf and
-one value at a time, on the first problems. The trees of (b) and (c) must be the same.
+Timings of one run, same policy (the starter's):
+
+(a) as many completions sampled from the problems alone, in the best of several batch sizes;
+(b) VM-MCTS, all trees together, in batches of that size;
+(c) VM-MCTS of the first problems, one tree, one leaf and one value at a time, by the same engine;
+(d) the same by `model.generate`, as a program without an engine of its own would.
+
+With one leaf the trees of (c) must be those of a batch.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import torch
 
 from restrl.decoding import DecodeConfig, Ledger, decode
 from restrl.policy.transformers_engine import TransformersPolicy
@@ -44,7 +52,9 @@ def main() -> None:
     parser.add_argument("--serial", type=int, default=5, help="problems for the search one by one")
     parser.add_argument("--batches", type=int, nargs="+", default=[256, 512], help="batch sizes of plain sampling")
     parser.add_argument("--leaves", type=int, default=1, help="leaves of one tree in flight")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     problems = load_problems("starter/validation", count=args.problems)
     model = TrainedValueModel(args.value_model)
     policy = TransformersPolicy(POLICY_DIR)
@@ -74,20 +84,24 @@ def main() -> None:
         flush=True,
     )
     print(f"VM-MCTS / plain sampling: {search_s / plain[best]:.2f}", flush=True)
-    if args.serial:
-        few = problems[: args.serial]
-        config = DecodeConfig(method="vm_mcts", budget=args.budget, window=1, leaves_in_flight=args.leaves)
+    few = problems[: args.serial]
+    config = DecodeConfig(method="vm_mcts", budget=args.budget, window=args.problems, leaves_in_flight=1)
+    batched = decode("vm_mcts", few, engine, model, config, 0, params=PARAMS)
+    config = dataclasses.replace(config, window=1)
+    for name, loop in (("the same engine", "auto"), ("model.generate", "generate")):
+        engine = TransformersPolicy(POLICY_DIR, decode_loop=loop)
         began = time.perf_counter()
         alone = decode("vm_mcts", few, engine, OneByOne(model), config, 0, params=PARAMS)
-        serial_s = time.perf_counter() - began
+        serial_s = (time.perf_counter() - began) / max(1, len(few))
         same = sum(
             [c.code for c in a.candidates] == [c.code for c in b.candidates]
-            for a, b in zip(alone, together, strict=False)
+            for a, b in zip(alone, batched, strict=True)
         )
-        per_problem, batched = serial_s / len(few), search_s / len(problems)
         print(
-            f"one tree, leaf and value at a time: {per_problem:.2f} s per problem, {batched:.3f} s together: "
-            f"{per_problem / batched:.1f} times; {same} of {len(few)} trees sampled the same programs"
+            f"one tree, leaf and value at a time, by {name}: {serial_s:.2f} s per problem, "
+            f"{search_s / len(problems):.3f} s together: {serial_s * len(problems) / search_s:.1f} times; "
+            f"{same} of {len(few)} trees sampled what they sample in a batch",
+            flush=True,
         )
 
 

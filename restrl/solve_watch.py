@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from restrl.types import Completion, Policy, Problem, SampleRequest, SamplingParams, State, ValueModel
@@ -111,3 +112,14 @@ class _Watched:
         scores: list[float] = self._model.score_states(states)
         self._watch.saw_scores(states, scores)
         return scores
+
+    @property
+    def score_paths(self) -> Any:
+        """What the model's method gives, seen; None where it has none."""
+        inner = getattr(self._model, "score_paths", None)
+        return None if inner is None else partial(self._watched_paths, inner)
+
+    def _watched_paths(self, inner: Any, states: Sequence[State]) -> list[list[tuple[int, float]]]:
+        paths: list[list[tuple[int, float]]] = inner(states)
+        self._watch.saw_scores(states, [path[0][1] for path in paths])
+        return paths

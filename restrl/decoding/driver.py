@@ -49,6 +49,15 @@ class ValueScorer:
         """Returns the model's values."""
         return self.value_model.score_states(states)
 
+    def score_paths(self, states: Sequence[State]) -> list[list[tuple[int, float]]]:
+        """Returns the model's values, and those of earlier lines that the same forwards give (offset, value)."""
+        inner = getattr(self.value_model, "score_paths", None)
+        if inner is not None:
+            paths: list[list[tuple[int, float]]] = inner(states)
+            return paths
+        values = checked_scores(self.score, states)
+        return [[(len(state.code), value)] for state, value in zip(states, values, strict=True)]
+
 
 @dataclass(slots=True)
 class SearchRun:
@@ -68,6 +77,20 @@ class SearchRun:
     value_tokens: float = 0.0
     wall_s: float = 0.0
     _wants: list[Want] = field(default_factory=list)
+    # Values of states that are not finished programs, by code, from forwards over programs that begin with them.
+    _on_the_way: dict[str, float] = field(default_factory=dict)
+    _known: int = 0
+
+    def known_value(self, state: State) -> float | None:
+        """Returns the value of a state if an earlier forward gave it on the way."""
+        value = None if state.terminal else self._on_the_way.pop(state.code, None)
+        self._known += value is not None
+        return value
+
+    def learn(self, state: State, path: Sequence[tuple[int, float]]) -> None:
+        """Keeps what a forward over a state gave on the way."""
+        for offset, value in path[1:]:
+            self._on_the_way[state.code[:offset]] = value
 
     def ledger(self) -> Ledger:
         """Returns the cost of the search."""
@@ -81,8 +104,8 @@ class SearchRun:
             prompt_tokens=counts.prompt_tokens,
             reused_prompt_tokens=counts.reused_prompt_tokens,
             cost=counts.cost,
-            value_states=counts.scored_states,
-            repeated_scores=counts.repeated_scores,
+            value_states=counts.scored_states - self._known,
+            repeated_scores=counts.repeated_scores + self._known,
             value_calls=self.score_calls,
             value_tokens=self.value_tokens,
             reused_suffixes=counts.reused_suffixes,
@@ -167,6 +190,8 @@ def iter_searches(
             if on_round is not None:
                 on_round(active)
             finished = [run for run in active if run.tree.done]
+            for run in finished:
+                run._on_the_way.clear()
             active = [run for run in active if not run.tree.done]
             if finished and on_progress is not None:
                 on_progress(len(finished))
@@ -193,30 +218,44 @@ def _round(
             else:
                 scores.append((run, want))
         run.score_calls += any(not isinstance(want, SampleWant) for want in run._wants)
-    states = [want.state for _, want in scores]
+    known = [run.known_value(want.state) if isinstance(want, ValueWant) else None for run, want in scores]
+    asked = [want.state for (_, want), value in zip(scores, known, strict=True) if value is None]
     tokens_before = scored_tokens(scorer)
-    if pool is not None and samples and scores:
-        future = pool.submit(checked_scores, scorer.score, states)
+    if pool is not None and samples and asked:
+        future = pool.submit(_scored_paths, scorer, asked)
         try:
             _answer_samples(samples, policy, params, max_batch)
         finally:
-            values = future.result()
+            paths = iter(future.result())
     else:
         _answer_samples(samples, policy, params, max_batch)
-        values = checked_scores(scorer.score, states)
-    for (run, want), value in zip(scores, values, strict=True):
+        paths = iter(_scored_paths(scorer, asked))
+    for (run, want), value in zip(scores, known, strict=True):
+        if value is None:
+            path = next(paths)
+            run.learn(want.state, path)
+            value = path[0][1]
         if isinstance(want, ValueWant):
             run.tree.tell_values({want.id: value})
         else:
             run.tree.tell_rewards({want.id: value})
     total = sum(len(run._wants) for run in runs)
     elapsed = time.perf_counter() - began
-    tokens_per_state = (scored_tokens(scorer) - tokens_before) / max(1, len(scores))
-    for run, _ in scores:
-        run.value_tokens += tokens_per_state
+    tokens_per_state = (scored_tokens(scorer) - tokens_before) / max(1, len(asked))
+    for (run, _), value in zip(scores, known, strict=True):
+        run.value_tokens += tokens_per_state if value is None else 0.0
     for run in runs:
         run.wall_s += elapsed * len(run._wants) / max(1, total)
         run._wants = []
+
+
+def _scored_paths(scorer: Scorer, states: Sequence[State]) -> list[list[tuple[int, float]]]:
+    """Scores states, checked, with what a value model's forwards give on the way."""
+    if not isinstance(scorer, ValueScorer):
+        return [[(len(s.code), v)] for s, v in zip(states, checked_scores(scorer.score, states), strict=True)]
+    paths = scorer.score_paths(states) if states else []
+    checked_scores(lambda _: [path[0][1] for path in paths], states)
+    return paths
 
 
 def scored_tokens(scorer: object) -> int:

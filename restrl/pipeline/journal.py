@@ -179,14 +179,23 @@ class JournalledValueModel(_Journalled):
         return self._scores("value", states, lambda some: [float(value) for value in self._inner.score_states(some)])
 
     def __getattr__(self, name: str) -> Any:
-        # Only a model that scores boundaries has this method; its memory must not promise more.
+        # Only a model that scores boundaries has these methods; its memory must not promise more.
         found = super().__getattr__(name)
-        return self._boundaries if name == "score_boundaries" else found
+        own = {"score_boundaries": self._boundaries, "score_paths": self._paths}
+        return own[name] if name in own and found is not None else found
 
     def _boundaries(self, states: Sequence[State]) -> list[list[float]]:
         return self._scores(
             "boundaries", states, lambda some: [list(map(float, row)) for row in self._inner.score_boundaries(some)]
         )
+
+    def _paths(self, states: Sequence[State]) -> list[list[tuple[int, float]]]:
+        rows = self._scores(
+            "paths",
+            states,
+            lambda some: [[[int(at), float(value)] for at, value in path] for path in self._inner.score_paths(some)],
+        )
+        return [[(at, value) for at, value in row] for row in rows]
 
     def _scores(self, kind: str, states: Sequence[State], score: Callable[[list[State]], list[Any]]) -> list[Any]:
         keys = [_key(kind, state.problem.id, state.code, state.terminal) for state in states]

@@ -31,8 +31,9 @@ class PolicyConfig:
     )
     decode_loop: str = setting(
         "auto",
-        "own decode loop or the generate method of transformers; auto: own where the model allows",
-        choices=("auto", "loop", "generate"),
+        "shared: own decode loop, beginnings of prompts kept once for all rows; loop: own, every row with its copy; "
+        "generate: that of transformers; auto: the first that model and device allow (shared: CPU only)",
+        choices=("auto", "shared", "loop", "generate"),
     )
     max_batch_tokens: int = setting(131_072, "rows times (prompt + new tokens) of one batch", low=1)
     max_batch_size: int = setting(256, "completions in one batch", low=1)

@@ -20,6 +20,8 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from restrl.policy.path_cache import PathCache, Prefix
 from restrl.policy.sampling import draw_tokens
+from restrl.policy.shared_batch import PrefixCache, SharedBatch
+from restrl.policy.shared_prefix import sharing_attention
 from restrl.policy.text import StopChecker
 from restrl.types import SamplingParams
 
@@ -38,6 +40,7 @@ class Row:
         budget: Most tokens to generate, >= 1.
         uniforms: One uniform per step, shape (>= budget,).
         checker: Watches for stop strings.
+        shared: Tokens of the prompt, not all of it, that other rows begin with too.
         tokens: The tokens so far.
         logprobs: Their log-probabilities.
         stopped: Ended by an end-of-sequence token or a stop string.
@@ -47,6 +50,7 @@ class Row:
     budget: int
     uniforms: NDArray[np.float64]
     checker: StopChecker
+    shared: int = 0
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stopped: bool = False
@@ -97,7 +101,7 @@ class _GrowingLayer(DynamicLayer):
         self.values = self._value_buffer[:, :, :end]
         return self.keys, self.values
 
-    def take(self, rows_B: torch.Tensor, room: int) -> None:
+    def take(self, rows_B: torch.Tensor, room: int = _GROWTH) -> None:
         """Keeps the given rows (repeats allowed), with room for ``room`` more columns."""
         length = self.keys.shape[-2]
         self._key_buffer = _with_room(self.keys, length + room, rows_B)
@@ -135,6 +139,7 @@ def decode(
     eos_ids: frozenset[int],
     pad_id: int,
     path_cache: PathCache | None = None,
+    prefixes: PrefixCache | None = None,
 ) -> dict[tuple[int, ...], int]:
     """Generates every row to its end, in place.
 
@@ -145,26 +150,31 @@ def decode(
         eos_ids: Tokens that end a completion.
         pad_id: Fills the left of shorter prompts.
         path_cache: Keys and values of earlier prompts, and where those of these prompts are kept.
+        prefixes: Keys and values of the first ``shared`` tokens of the rows' prompts, which then are read once for all
+            rows; None: every row has a copy.
 
     Returns:
-        How many tokens of each distinct prompt were prefilled, padding excluded.
+        How many tokens of each distinct prompt were prefilled, padding and shared beginnings excluded.
     """
-    device = model.device
-    index_of: dict[tuple[int, ...], int] = {}
-    prompt_of = [index_of.setdefault(row.prompt_ids, len(index_of)) for row in rows]
-    prompts = list(index_of)
+    if prefixes is None:
+        return _run(_Batch(model, rows, pad_id, path_cache), rows, params, eos_ids, model.device)
     cache = Cache(layer_class_to_replicate=_GrowingLayer)
-    logits_PV, mask_PL, prefilled = _prefill(model, prompts, cache, pad_id, path_cache)
+    shared = SharedBatch(model, rows, pad_id, cache, prefixes)
+    with sharing_attention(model):
+        return _run(shared, rows, params, eos_ids, model.device)
 
+
+def _run(
+    batch: _Batch | SharedBatch,
+    rows: Sequence[Row],
+    params: SamplingParams,
+    eos_ids: frozenset[int],
+    device: torch.device,
+) -> dict[tuple[int, ...], int]:
+    """Draws tokens until every row is over; returns how many tokens of each distinct prompt were prefilled."""
+    logits_BV = batch.begin()
     longest = max(row.budget for row in rows)
-    rows_B = torch.tensor(prompt_of, device=device)
-    logits_BV = logits_PV.index_select(0, rows_B)
-    mask_BL = mask_PL.index_select(0, rows_B)
-    length = mask_BL.shape[1]
-    mask_BL = torch.cat([mask_BL, mask_BL.new_ones(len(rows), longest)], dim=1)
-    positions_B = torch.tensor([len(row.prompt_ids) for row in rows], device=device)
     uniforms_BT = torch.from_numpy(np.stack([row.uniforms[:longest] for row in rows])).to(device)
-    expanded = len(prompts) == len(rows)
 
     alive = list(range(len(rows)))  # which completion each row of the batch holds
     over = [False] * len(rows)
@@ -178,24 +188,66 @@ def decode(
         if sum(over) > _COMPACT_SHARE * len(over):
             kept = [slot for slot, done in enumerate(over) if not done]
             kept_B = torch.tensor(kept, device=device)
-            _take(cache, kept_B if expanded else rows_B.index_select(0, kept_B))
-            expanded = True
-            tokens_B, positions_B = tokens_B.index_select(0, kept_B), positions_B.index_select(0, kept_B)
-            mask_BL, uniforms_BT = mask_BL.index_select(0, kept_B), uniforms_BT.index_select(0, kept_B)
+            batch.keep(kept, kept_B)
+            tokens_B, uniforms_BT = tokens_B.index_select(0, kept_B), uniforms_BT.index_select(0, kept_B)
             alive = [alive[slot] for slot in kept]
             over = [False] * len(kept)
-        elif not expanded:
-            _take(cache, rows_B)
-            expanded = True
-        output = model(
+        logits_BV = batch.step(tokens_B, step)
+    return batch.prefilled
+
+
+class _Batch:
+    """Rows that each hold the keys and values of their whole sequence.
+
+    Attributes:
+        prefilled: Tokens run of each distinct prompt.
+    """
+
+    def __init__(self, model: PreTrainedModel, rows: Sequence[Row], pad_id: int, path_cache: PathCache | None) -> None:
+        self._model, self._pad_id, self._path_cache = model, pad_id, path_cache
+        index_of: dict[tuple[int, ...], int] = {}
+        prompt_of = [index_of.setdefault(row.prompt_ids, len(index_of)) for row in rows]
+        self._prompts = list(index_of)
+        # Until the first step the cache holds prompts, not rows.
+        self._waiting: torch.Tensor | None = torch.tensor(prompt_of, device=model.device)
+        self._positions_B = torch.tensor([len(row.prompt_ids) for row in rows], device=model.device)
+        self._longest = max(row.budget for row in rows)
+        self._cache = Cache(layer_class_to_replicate=_GrowingLayer)
+        self.prefilled: dict[tuple[int, ...], int] = {}
+
+    def begin(self) -> torch.Tensor:
+        """Runs the prompts; returns the logits of every row's first token, shape (B, V)."""
+        logits_PV, mask_PL, run = _prefill(self._model, self._prompts, self._cache, self._pad_id, self._path_cache)
+        self.prefilled = dict(zip(self._prompts, run, strict=True))
+        assert self._waiting is not None
+        mask_BL = mask_PL.index_select(0, self._waiting)
+        self._length = mask_BL.shape[1]
+        self._mask_BL = torch.cat([mask_BL, mask_BL.new_ones(len(mask_BL), self._longest)], dim=1)
+        if len(self._prompts) == len(self._waiting):
+            self._waiting = None
+            return logits_PV
+        return logits_PV.index_select(0, self._waiting)
+
+    def keep(self, kept: Sequence[int], kept_B: torch.Tensor) -> None:
+        """Drops all other rows."""
+        _take(self._cache, kept_B if self._waiting is None else self._waiting.index_select(0, kept_B))
+        self._waiting = None
+        self._positions_B = self._positions_B.index_select(0, kept_B)
+        self._mask_BL = self._mask_BL.index_select(0, kept_B)
+
+    def step(self, tokens_B: torch.Tensor, step: int) -> torch.Tensor:
+        """Runs one token of every row; returns the logits of the next, shape (B, V)."""
+        if self._waiting is not None:
+            _take(self._cache, self._waiting)
+            self._waiting = None
+        output = self._model(
             input_ids=tokens_B[:, None],
-            attention_mask=mask_BL[:, : length + step + 1],
-            position_ids=(positions_B + step)[:, None],
-            past_key_values=cache,
+            attention_mask=self._mask_BL[:, : self._length + step + 1],
+            position_ids=(self._positions_B + step)[:, None],
+            past_key_values=self._cache,
             use_cache=True,
         )
-        logits_BV = output.logits[:, -1]
-    return dict(zip(prompts, prefilled, strict=True))
+        return cast(torch.Tensor, output.logits[:, -1])
 
 
 def _prefill(
@@ -254,4 +306,4 @@ def left_pad(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device
 
 def _take(cache: Cache, rows_B: torch.Tensor) -> None:
     for layer in cast(list[_GrowingLayer], cache.layers):
-        layer.take(rows_B, _GROWTH)
+        layer.take(rows_B)

@@ -10,13 +10,16 @@ It is no part of the published method, where the weight is 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from restrl.errors import ConfigError
-from restrl.policy.prompting import encode_state
+from restrl.policy.prompting import encode_boundaries
+from restrl.policy.shared_batch import continuation_logits
 from restrl.policy.transformers_engine import TransformersPolicy
 from restrl.types import Policy, State, ValueModel
 
@@ -56,6 +59,22 @@ class LikelihoodPrior:
         priors = mean_log_likelihoods(self._policy, states, self._max_batch_tokens)
         return [value + self._weight * prior for value, prior in zip(values, priors, strict=True)]
 
+    @property
+    def score_paths(self) -> Callable[[Sequence[State]], list[list[tuple[int, float]]]] | None:
+        """Scores of states and of the states on the way to them (`TrainedValueModel.score_paths`), where the value
+        model gives them; None where not."""
+        inner = getattr(self._value_model, "score_paths", None)
+        return None if inner is None else partial(self._paths, inner)
+
+    def _paths(self, inner: Any, states: Sequence[State]) -> list[list[tuple[int, float]]]:
+        paths: list[list[tuple[int, float]]] = inner(states)
+        asked = [(state, [offset for offset, _ in path[1:]]) for state, path in zip(states, paths, strict=True)]
+        rows = _means(self._policy, asked, self._max_batch_tokens)
+        return [
+            [(at, value + self._weight * mean) for (at, value), mean in zip(path, means, strict=True) if mean == mean]
+            for path, means in zip(paths, rows, strict=True)
+        ]
+
 
 def mean_log_likelihoods(
     policy: TransformersPolicy, states: Sequence[State], max_batch_tokens: int = 16_384
@@ -64,43 +83,44 @@ def mean_log_likelihoods(
 
     A state without code has 0. Probabilities are those of temperature 1.
     """
-    tokenizer, style = policy.tokenizer, policy.prompt_style
-    prompts: dict[str, list[int]] = {}
-    rows: dict[tuple[int, ...], int] = {}
-    keys: list[tuple[int, ...]] = []
-    for state in states:
-        if state.problem.id not in prompts:
-            prompts[state.problem.id] = list(encode_state(State(state.problem), tokenizer, style))
-        ids = tuple(encode_state(state, tokenizer, style))
-        rows[ids] = len(prompts[state.problem.id])
-        keys.append(ids)
-    means: dict[tuple[int, ...], float] = {ids: 0.0 for ids, start in rows.items() if len(ids) <= start}
-    waiting = sorted((ids for ids in rows if ids not in means), key=len)
+    return [path[0] for path in _means(policy, [(state, ()) for state in states], max_batch_tokens)]
+
+
+def _means(
+    policy: TransformersPolicy, asked: Sequence[tuple[State, Sequence[int]]], max_batch_tokens: int
+) -> list[list[float]]:
+    """Returns for every state its mean, then those of its code up to the given offsets (NaN where the tokens of the
+    code alone are others)."""
+    encoded = [
+        encode_boundaries(state, policy.tokenizer, policy.prompt_style, [*offsets, 0]) for state, offsets in asked
+    ]
+    starts = {item.ids: item.positions[-1] + 1 for item in encoded}
+    sums: dict[tuple[int, ...], list[float]] = {ids: [0.0] for ids, start in starts.items() if len(ids) <= start}
+    waiting = sorted((ids for ids in starts if ids not in sums), key=len)
     while waiting:
         longest = len(waiting[-1])
         batch = waiting[-max(1, max_batch_tokens // longest) :]
         del waiting[-len(batch) :]
         policy.stats.scored_tokens += sum(map(len, batch))
-        for ids, mean in zip(batch, _forward(policy, batch, [rows[ids] for ids in batch]), strict=True):
-            means[ids] = mean
-    return [means[ids] for ids in keys]
+        sums.update(zip(batch, _forward(policy, batch, [starts[ids] for ids in batch]), strict=True))
+    rows = []
+    for item in encoded:
+        start, upto = starts[item.ids], sums[item.ids]
+        counts = [len(item.ids) - start, *(position + 1 - start for position in item.positions[:-1])]
+        exact = [True, *item.exact[:-1]]
+        means = [upto[count] / max(1, count) if ok else math.nan for count, ok in zip(counts, exact, strict=True)]
+        rows.append(means)
+    return rows
 
 
 @torch.inference_mode()
-def _forward(policy: TransformersPolicy, rows: Sequence[tuple[int, ...]], starts: Sequence[int]) -> list[float]:
-    """The mean log-probability of every row's tokens from its start on; rows are padded on the right."""
+def _forward(policy: TransformersPolicy, rows: Sequence[tuple[int, ...]], starts: Sequence[int]) -> list[list[float]]:
+    """The log-probability of the first 0, 1, 2, ... tokens of every row's code."""
     model: Any = policy.model
-    longest = max(len(row) for row in rows)
-    ids_BT = torch.tensor([[*row, *([0] * (longest - len(row)))] for row in rows], device=model.device)
-    # Only the predictions of the code's tokens are needed: the shared prompt's logits are the larger part.
-    first = min(starts) - 1
-    logits_BTV = model(input_ids=ids_BT, use_cache=False, logits_to_keep=longest - first).logits[:, :-1].float()
-    targets_BT = ids_BT[:, first + 1 :]
+    logits_BTV = continuation_logits(model, rows, starts, policy.prefixes)[:, :-1].float()
+    rests = [row[start:] for row, start in zip(rows, starts, strict=True)]
+    longest = logits_BTV.shape[1]
+    targets_BT = torch.tensor([[*rest, *([0] * (longest - len(rest)))] for rest in rests], device=model.device)
     logprobs_BT = torch.gather(logits_BTV, 2, targets_BT[:, :, None])[..., 0] - torch.logsumexp(logits_BTV, dim=-1)
-    position_T = torch.arange(first + 1, longest, device=model.device)
-    start_B = torch.tensor(list(starts), device=model.device)
-    end_B = torch.tensor([len(row) for row in rows], device=model.device)
-    of_code_BT = (position_T >= start_B[:, None]) & (position_T < end_B[:, None])
-    mean_B = (logprobs_BT * of_code_BT).sum(1) / of_code_BT.sum(1)
-    result: list[float] = mean_B.tolist()
-    return result
+    sums_BT = torch.nn.functional.pad(logprobs_BT.double().cumsum(1), (1, 0))
+    return [sums[: len(rest) + 1] for sums, rest in zip(sums_BT.tolist(), rests, strict=True)]

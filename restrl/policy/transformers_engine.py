@@ -29,10 +29,18 @@ from restrl.policy.memory import memory_advice
 from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer, load_weights
 from restrl.policy.path_cache import PathCache
 from restrl.policy.sampling import uniforms
+from restrl.policy.shared_batch import PrefixCache
+from restrl.policy.shared_prefix import common_prefix, supports_sharing
 from restrl.policy.text import Detokenizer, StopChecker
 from restrl.types import Completion, SampleRequest, SamplingParams, State
 
-DECODE_LOOPS: tuple[str, ...] = ("auto", "loop", "generate")
+DECODE_LOOPS: tuple[str, ...] = ("auto", "shared", "loop", "generate")
+
+# Prompt tokens whose keys and values a policy with fixed weights keeps for its next batches.
+_PREFIX_TOKENS = 16_384
+# Below this many rows, or this many rows a beginning, every row reading its own copy is quicker.
+_SHARING_ROWS = 32
+_SHARING_FACTOR = 2
 
 _log = logging.getLogger(__name__)
 
@@ -55,12 +63,14 @@ class TransformersPolicy:
         prompt_style: ``auto``, ``plain`` or ``chat``; see `restrl.policy.prompting`.
         max_batch_tokens: Rows times (longest prompt + new tokens) in one batch: bounds the memory of the cache.
         max_batch_size: Rows in one batch.
-        decode_loop: ``loop``, ``generate``, or ``auto``: the own loop wherever it can.
+        decode_loop: ``loop``: the own loop; ``shared``: the own loop, whose rows share the beginnings of their prompts;
+            ``generate``; or ``auto``: the first of ``shared`` (on a CPU), ``loop`` and ``generate`` that the model can.
         path_cache_tokens: Prompt tokens whose keys and values are kept, for prompts that begin with them; 0 keeps
             none. It needs the own loop.
 
     Attributes:
         stats: Counters.
+        prefixes: Keys and values of shared beginnings; None if rows do not share.
         section: Of the settings that it was made from, for messages.
 
     Raises:
@@ -99,6 +109,7 @@ class TransformersPolicy:
             max_batch_size,
             decode_loop,
             path_cache_tokens,
+            prefix_tokens=_PREFIX_TOKENS,
         )
 
     @classmethod
@@ -129,6 +140,7 @@ class TransformersPolicy:
         max_batch_size: int,
         decode_loop: str,
         path_cache_tokens: int = 0,
+        prefix_tokens: int = 0,
     ) -> None:
         if decode_loop not in DECODE_LOOPS:
             raise ConfigError(f"decode_loop is {decode_loop!r}; allowed: {', '.join(DECODE_LOOPS)}")
@@ -136,9 +148,9 @@ class TransformersPolicy:
             raise ConfigError(
                 f"max_batch_tokens is {max_batch_tokens} and max_batch_size is {max_batch_size}; both must be >= 1"
             )
-        if decode_loop == "loop" and not supports_loop(model):
+        if decode_loop in ("loop", "shared") and not supports_loop(model):
             raise ConfigError(
-                f"decode_loop is 'loop' but {type(model).__name__} has layers other than full attention; "
+                f"decode_loop is {decode_loop!r} but {type(model).__name__} has layers other than full attention; "
                 "use 'auto' or 'generate'"
             )
         self.model = model
@@ -148,18 +160,35 @@ class TransformersPolicy:
         self.max_batch_size = max_batch_size
         self.stats = EngineStats()
         self.boundaries = prompting.warn_about_boundaries(tokenizer)
-        self._own_loop: bool = decode_loop == "loop" or (decode_loop == "auto" and supports_loop(model))
+        self._own_loop: bool = decode_loop in ("loop", "shared") or (decode_loop == "auto" and supports_loop(model))
         if path_cache_tokens and not self._own_loop:
             raise ConfigError(
                 f"path_cache_tokens is {path_cache_tokens} but {type(model).__name__} runs in generate, which keeps "
                 "nothing; set it to 0"
             )
         self._path_cache = PathCache(path_cache_tokens) if path_cache_tokens else None
+        self.prefixes = self._prefix_cache(decode_loop, prefix_tokens)
         self._detokenizer = Detokenizer(tokenizer)
         self._eos_ids = eos_ids(model, tokenizer)
         pad = tokenizer.pad_token_id
         self._pad_id = cast(int, pad) if pad is not None else min(self._eos_ids)
         self._context = context_length(model)
+
+    def _prefix_cache(self, decode_loop: str, prefix_tokens: int) -> PrefixCache | None:
+        """Returns where shared beginnings are kept; None if rows do not share."""
+        wanted = decode_loop == "shared" or (decode_loop == "auto" and self.model.device.type == "cpu")
+        if not wanted or not self._own_loop or self._path_cache is not None:
+            return None
+        with _evaluating(self.model):
+            shares = supports_sharing(self.model)
+        if not shares:
+            if decode_loop == "shared":
+                raise ConfigError(
+                    f"decode_loop is 'shared' but the attention of {type(self.model).__name__} is its own, or not "
+                    "'sdpa'; use 'auto' or 'loop'"
+                )
+            return None
+        return PrefixCache(prefix_tokens)
 
     def sample(self, requests: Sequence[SampleRequest], params: SamplingParams) -> list[list[Completion]]:
         """Samples ``request.n`` completions per request, in the order of the requests.
@@ -177,14 +206,24 @@ class TransformersPolicy:
             f"{self.section}.max_batch_tokens": self.max_batch_tokens,
             "policy.max_new_tokens": params.max_new_tokens,
         }
+        shared = self._shared_lengths(requests, prompts)
+        paid: set[tuple[int, ...]] = set()
         with _evaluating(self.model), torch.inference_mode(), memory_advice("sampling", memory):
-            for slots in self._batches(requests, prompts, params.max_new_tokens):
+            for slots in self._batches(requests, prompts, shared, params.max_new_tokens):
                 rows = [self._row(requests[s.request], s.sample, prompts[s.request], params) for s in slots]
+                for slot, row in zip(slots, rows, strict=True):
+                    row.shared = shared[slot.request]
                 prefilled = self._decode(rows, params)
                 for slot, row in zip(slots, rows, strict=True):
                     length = len(row.prompt_ids)
                     # The first row of a prompt pays for what was run, the others share it.
                     run = length if prefilled is None else prefilled.pop(row.prompt_ids, 0)
+                    # And the first row of a beginning for that, once a call: where it is kept from earlier calls too,
+                    # so that the count does not depend on what was asked before.
+                    beginning = row.prompt_ids[: row.shared]
+                    if run and row.shared and beginning not in paid and run + row.shared <= length:
+                        paid.add(beginning)
+                        run += row.shared
                     self.stats.prompt_tokens_prefilled += run
                     self.stats.prompt_tokens_reused += length - run
                     results[slot.request][slot.sample] = self._completion(row, length - run)
@@ -195,11 +234,35 @@ class TransformersPolicy:
         """Drops kept keys and values; call it when the weights have changed."""
         if self._path_cache is not None:
             self._path_cache.clear()
+        if self.prefixes is not None:
+            self.prefixes.clear()
+
+    def _shared_lengths(self, requests: Sequence[SampleRequest], prompts: Sequence[tuple[int, ...]]) -> list[int]:
+        """Returns for every request how many tokens of its prompt all requests of its problem begin with, at most all
+        but the last: its logits are what sampling starts from."""
+        if self.prefixes is None:
+            return [0] * len(requests)
+        of_problem: dict[str, list[int]] = {}
+        for index, request in enumerate(requests):
+            of_problem.setdefault(request.state.problem.id, []).append(index)
+        shared = [0] * len(requests)
+        for indices in of_problem.values():
+            rows = [prompts[index] for index in indices]
+            length = min(common_prefix(rows), min(map(len, rows)) - 1)
+            for index in indices:
+                shared[index] = length
+        return shared
 
     def _decode(self, rows: Sequence[Row], params: SamplingParams) -> dict[tuple[int, ...], int] | None:
         """Generates rows; returns the tokens run of each prompt, None if every row ran its own."""
         if self._own_loop:
-            return decode(self.model, rows, params, self._eos_ids, self._pad_id, self._path_cache)
+            beginnings = {row.prompt_ids[: row.shared] for row in rows}
+            pays = len(rows) >= max(_SHARING_ROWS, _SHARING_FACTOR * len(beginnings)) and () not in beginnings
+            prefixes = self.prefixes if pays else None
+            if prefixes is None:
+                for row in rows:
+                    row.shared = 0
+            return decode(self.model, rows, params, self._eos_ids, self._pad_id, self._path_cache, prefixes)
         decode_with_generate(self.model, rows, params, self._eos_ids, self._pad_id)
         return None
 
@@ -221,18 +284,24 @@ class TransformersPolicy:
         return tuple(ids)
 
     def _batches(
-        self, requests: Sequence[SampleRequest], prompts: Sequence[tuple[int, ...]], max_new_tokens: int
+        self,
+        requests: Sequence[SampleRequest],
+        prompts: Sequence[tuple[int, ...]],
+        shared: Sequence[int],
+        max_new_tokens: int,
     ) -> Iterator[list[_Slot]]:
-        """Packs completions by prompt length; samples of one state stay together, as they share its prefill."""
-        order = sorted(range(len(requests)), key=lambda i: (len(prompts[i]), prompts[i], i))
+        """Packs completions by the length of what they do not share; samples of one state stay together, as they share
+        its prefill."""
+        order = sorted(range(len(requests)), key=lambda i: (len(prompts[i]) - shared[i], prompts[i], i))
         batch: list[_Slot] = []
+        longest = 0
         for index in order:
-            # Lengths ascend: this prompt would be the longest of the batch.
-            room = max(1, min(self.max_batch_size, self.max_batch_tokens // (len(prompts[index]) + max_new_tokens)))
+            longest = max(longest, len(prompts[index]))
+            room = max(1, min(self.max_batch_size, self.max_batch_tokens // (longest + max_new_tokens)))
             for sample in range(requests[index].n):
                 if len(batch) >= room:
                     yield batch
-                    batch = []
+                    batch, longest = [], len(prompts[index])
                 batch.append(_Slot(index, sample))
         if batch:
             yield batch

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from restrl.actions import boundaries
 from restrl.policy.prompting import encode_boundaries, encode_state
 from restrl.types import State
 
@@ -51,20 +52,52 @@ def encode_outputs(
         tokenizer: The value model's tokenizer.
         style: The prompt style.
     """
-    encoded = encode_boundaries(state, tokenizer, style, [*offsets, 0])
+    return encode_path(state, offsets, slots, tokenizer, style)[0]
+
+
+def encode_path(
+    state: State,
+    offsets: Sequence[int],
+    slots: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    style: str,
+    next_slot: int | None = None,
+) -> tuple[list[ValueSequence], list[int]]:
+    """Encodes a state like `encode_outputs`, and reads on the way what the same forward says of its other boundaries.
+
+    Args:
+        state: The state.
+        offsets: As in `encode_outputs`.
+        slots: As there.
+        tokenizer: The value model's tokenizer.
+        style: The prompt style.
+        next_slot: Output number of the first boundary read on the way, the others follow; None reads none.
+
+    Returns:
+        The sequences, and the offsets read on the way, in order.
+    """
+    inner = [] if next_slot is None else [end for end in boundaries(state.code) if end not in offsets]
+    encoded = encode_boundaries(state, tokenizer, style, [*offsets, *inner, 0])
     start = encoded.positions[-1] + 1
-    together = [i for i, exact in enumerate(encoded.exact[:-1]) if exact]
-    sequences = []
+    together = [i for i in range(len(offsets)) if encoded.exact[i]]
+    sequences: list[ValueSequence] = []
+    on_the_way: list[int] = []
     if together:
-        positions = tuple(encoded.positions[i] for i in together)
-        # Nothing after the last position that is read matters to a causal model.
+        positions = [encoded.positions[i] for i in together]
+        # Nothing after the last position that is asked for matters to a causal model.
         ids = encoded.ids[: max(positions) + 1]
-        sequences.append(ValueSequence(ids, positions, tuple(slots[i] for i in together), start))
-    for i, exact in enumerate(encoded.exact[:-1]):
-        if not exact:
+        filled = [slots[i] for i in together]
+        for i, offset in enumerate(inner, start=len(offsets)):
+            if encoded.exact[i] and encoded.positions[i] < len(ids):
+                positions.append(encoded.positions[i])
+                filled.append((next_slot or 0) + len(on_the_way))
+                on_the_way.append(offset)
+        sequences.append(ValueSequence(ids, tuple(positions), tuple(filled), start))
+    for i in range(len(offsets)):
+        if not encoded.exact[i]:
             ids = tuple(encode_state(State(state.problem, state.code[: offsets[i]]), tokenizer, style))
             sequences.append(ValueSequence(ids, (len(ids) - 1,), (slots[i],), min(start, len(ids))))
-    return sequences
+    return sequences, on_the_way
 
 
 def host_states(states: Sequence[State]) -> Iterator[tuple[State, list[int], list[int]]]:

@@ -27,7 +27,7 @@ from restrl.policy.model_dir import check_model_dir, choose_device, load_tokeniz
 from restrl.policy.prompting import resolve_style, state_offsets
 from restrl.types import State
 from restrl.value.calibrators import Calibrator
-from restrl.value.encoding import ValueSequence, encode_outputs, host_states, length_batches
+from restrl.value.encoding import ValueSequence, encode_outputs, encode_path, host_states, length_batches
 from restrl.value.surprise import SurpriseForSequenceClassification
 
 META_KEY = "restrl_value"
@@ -145,6 +145,35 @@ class TrainedValueModel:
         for host, offsets, slots in host_states(states):
             sequences += encode_outputs(host, offsets, slots, self.tokenizer, self.prompt_style)
         return self._run(sequences, len(states))
+
+    def score_paths(self, states: Sequence[State]) -> list[list[tuple[int, float]]]:
+        """Returns the value of each state, and what its forward says of the states on the way to it.
+
+        A forward reads a program's first lines in any case, so their values cost nothing: a search asks for them later.
+
+        Args:
+            states: The states.
+
+        Returns:
+            For each state, pairs of a character offset into its code and a value: first its own end, then the ends of
+            earlier actions, as many as the same forward gives (none where another state of the call has them).
+
+        Raises:
+            EngineError: A value is not finite.
+        """
+        sequences: list[ValueSequence] = []
+        count = len(states)
+        paths: list[tuple[int, int, list[int]]] = []
+        for host, offsets, slots in host_states(states):
+            encoded, inner = encode_path(host, offsets, slots, self.tokenizer, self.prompt_style, count)
+            sequences += encoded
+            paths.append((slots[0], count, inner))
+            count += len(inner)
+        values = self._run(sequences, count)
+        found = [[(len(state.code), value)] for state, value in zip(states, values, strict=False)]
+        for slot, first, inner in paths:
+            found[slot] += zip(inner, values[first : first + len(inner)], strict=True)
+        return found
 
     def score_boundaries(self, states: Sequence[State]) -> list[list[float]]:
         """Returns the values at the end of every action of each state, from one forward per state.

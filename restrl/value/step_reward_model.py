@@ -58,6 +58,9 @@ class StepRewardModel(TrainedValueModel):
         _keep_one_output(model)
         self._set_up(model, tokenizer, prompt_style, max_batch_tokens, False, "none")
 
+    # A finished program counts as its last line here: the values of lines are `score_boundaries`.
+    score_paths = None  # type: ignore[assignment]
+
     def score_states(self, states: Sequence[State]) -> list[float]:
         """Returns the probability that the last line of each state is right, in order."""
         return super().score_states([replace(state, terminal=False) for state in states])

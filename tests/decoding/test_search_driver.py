@@ -1,5 +1,7 @@
 """The driver: few large calls, bounded windows, nothing lost when something fails."""
 
+import itertools
+
 import pytest
 
 from restrl.decoding.driver import RewardScorer, ValueScorer, iter_searches, run_searches, sample_in_batches
@@ -51,6 +53,59 @@ def test_thirty_problems_need_few_calls_and_come_back_in_order():
     rounds = max(run.tree.statistics().requests for run in runs)
     assert engine.num_calls <= 3 * rounds and len(values.calls) <= 6 * rounds
     assert sum(values.calls) == sum(run.ledger().value_states for run in runs)
+
+
+class Paths(Values):
+    """Values that come with those of all earlier lines."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def score_paths(self, states):
+        self.seen += [(state.problem.id, state.code, state.terminal) for state in states]
+        paths = []
+        for state, value in zip(states, self.score_states(states), strict=True):
+            ends = [i + 1 for i, char in enumerate(state.code[:-1]) if char == "\n"]
+            paths.append([(len(state.code), value), *((end, 0.1 * end) for end in ends)])
+        return paths
+
+
+def test_what_a_forward_said_on_the_way_is_not_asked_again():
+    plain, paths = Values(), Paths()
+    expected = run_searches(trees(), policy(), ValueScorer(plain), SamplingParams())
+    found = run_searches(trees(), policy(), ValueScorer(paths), SamplingParams())
+    assert programs(found) == programs(expected)
+    assert len(set(paths.seen)) == len(paths.seen)
+    # Lines are asked for together with the first program that has them, never after it.
+    end_of_call = list(itertools.accumulate(paths.calls))
+    for number, (problem, code, terminal) in enumerate(paths.seen):
+        begin = next(end - calls for end, calls in zip(end_of_call, paths.calls, strict=True) if number < end)
+        before = [other for name, other, _ in paths.seen[:begin] if name == problem]
+        assert terminal or not any(other.startswith(code) for other in before)
+    assert sum(paths.calls) < sum(plain.calls)
+    for one, other in zip(found, expected, strict=True):
+        ledger, before = one.ledger(), other.ledger()
+        assert ledger.value_states < before.value_states
+        assert ledger.value_states + ledger.repeated_scores == before.value_states + before.repeated_scores
+    assert sum(paths.calls) == sum(run.ledger().value_states for run in found)
+
+
+def test_a_finished_program_is_never_answered_by_the_state_that_it_ends_in():
+    paths = Paths()
+    runs = run_searches(trees(), policy(), ValueScorer(paths), SamplingParams())
+    for run in runs:
+        for draw in run.tree.draws:
+            assert draw.score == pytest.approx(0.1 * len(draw.code) + 0.3)
+
+
+def test_a_bad_number_on_the_path_names_the_state():
+    class Broken(Paths):
+        def score_paths(self, states):
+            return [[(len(state.code), float("nan"))] for state in states]
+
+    with pytest.raises(EngineError, match="the score of a state of p0 is nan"):
+        run_searches(trees(), policy(), ValueScorer(Broken()), SamplingParams())
 
 
 @pytest.mark.parametrize("options", [{"window": 1}, {"window": 7}, {"overlap": True}, {"max_batch": 8}])

@@ -141,9 +141,9 @@ def test_training_values_and_decoding_see_the_same_tokens(name: str, style: str,
     seen: list[tuple[int, ...]] = []
 
     class Recorder(TransformersPolicy):
-        def _batches(self, requests: Any, prompts: Any, max_new_tokens: int) -> Any:
+        def _batches(self, requests: Any, prompts: Any, *rest: Any) -> Any:
             seen.extend(prompts)
-            return super()._batches(requests, prompts, max_new_tokens)
+            return super()._batches(requests, prompts, *rest)
 
     states = [State(make_problem(f"p/{i}"), code) for i, code in enumerate(("", CODE, CODE + "\n    # so\n"))]
     policy = Recorder(model_dirs[name], device="cpu", prompt_style=style)

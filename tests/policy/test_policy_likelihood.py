@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from restrl.actions import boundaries
 from restrl.decoding import decode
 from restrl.decoding.config import DecodeConfig
 from restrl.errors import ConfigError
@@ -50,8 +51,7 @@ def test_it_agrees_with_the_probability_of_sampling(tiny_plain_model_dir) -> Non
     completions = policy.sample([SampleRequest(State(PROBLEM), 8, 1)], SamplingParams(1.0, 1.0, 40))[0]
     # The sampled tokens themselves: their text may well be encoded in another way.
     rows = [prompt + tuple(completion.token_ids) for completion in completions]
-    means = _forward(policy, rows, [len(prompt)] * len(rows))
-    sums = [mean * len(completion.token_ids) for mean, completion in zip(means, completions, strict=True)]
+    sums = [upto[-1] for upto in _forward(policy, rows, [len(prompt)] * len(rows))]
     assert sums == pytest.approx([completion.logprob for completion in completions], abs=1e-2)
     assert max(sums) < -1.0
 
@@ -80,3 +80,28 @@ def test_a_policy_without_probabilities_is_refused() -> None:
     policy = ScriptedPolicy({("p", ""): [("    return x + 1\n", 1.0)]})
     with pytest.raises(ConfigError, match="likelihood_weight"):
         decode("best_of_n", [PROBLEM], policy, Half(), DecodeConfig(budget=1, likelihood_weight=1.0), 0)
+
+
+class Lengths:
+    """Values that come with those of every earlier line: a hundredth of the code's length."""
+
+    def score_states(self, states):
+        return [len(state.code) / 100 for state in states]
+
+    def score_paths(self, states):
+        return [
+            [(len(state.code), len(state.code) / 100), *((at, at / 100) for at in boundaries(state.code)[:-1])]
+            for state in states
+        ]
+
+
+def test_paths_add_the_likelihood_of_what_stands_up_to_there(tiny_plain_model_dir) -> None:
+    policy = TransformersPolicy(tiny_plain_model_dir, device="cpu")
+    prior = LikelihoodPrior(Lengths(), policy, 2.0)
+    paths = prior.score_paths(STATES)
+    assert [path[0][1] for path in paths] == pytest.approx(prior.score_states(STATES), abs=1e-4)
+    assert sum(len(path) - 1 for path in paths) >= 2
+    for state, path in zip(STATES, paths, strict=True):
+        for at, score in path[1:]:
+            assert score == pytest.approx(prior.score_states([State(PROBLEM, state.code[:at])])[0], abs=1e-4)
+    assert LikelihoodPrior(Half(), policy, 2.0).score_paths is None

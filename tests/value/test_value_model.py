@@ -184,3 +184,28 @@ def test_nothing_to_score(value_model_dir: Path) -> None:
     model = TrainedValueModel(value_model_dir, device="cpu")
     assert model.score_states([]) == []
     assert model.score_boundaries([State(make_problem())]) == [[]]
+
+
+def test_paths_are_the_states_on_the_way(value_model_dir: Path) -> None:
+    model = TrainedValueModel(value_model_dir, device="cpu")
+    problems = [make_problem("p/0"), make_problem("p/1", preamble="# other")]
+    states = [State(problem, code, terminal=end) for problem in problems for code in CODES[:3] for end in (False, True)]
+    states += [State(problems[0]), State(problems[0], boundaries_of(CODES[0])[0])]
+    before = model.stats.tokens
+    paths = model.score_paths(states)
+    tokens = model.stats.tokens - before
+    assert [path[0][0] for path in paths] == [len(state.code) for state in states]
+    assert [path[0][1] for path in paths] == pytest.approx(model.score_states(states), abs=1e-4)
+    # The states on the way cost no forward of their own.
+    assert model.stats.tokens - before == 2 * tokens
+    count = 0
+    for state, path in zip(states, paths, strict=True):
+        on_the_way = [State(state.problem, state.code[:at]) for at, _ in path[1:]]
+        count += len(on_the_way)
+        assert [value for _, value in path[1:]] == pytest.approx(model.score_states(on_the_way), abs=1e-4)
+    inner = {(s.problem.id, s.code[:at]) for s in states for at in boundaries(s.code) if at < len(s.code)}
+    assert count >= len(inner) - 1
+
+
+def boundaries_of(code: str) -> list[str]:
+    return [code[:at] for at in boundaries(code)]
