@@ -102,6 +102,16 @@ HOSTILE: list[tuple[str, str, tuple[str, ...]]] = [
 ]  # fmt: skip
 
 
+def test_pandas_is_no_way_to_the_frames_of_the_tests(grader):
+    task = problem(packages=("pandas",))
+    if missing_packages(task, GradingConfig()):
+        pytest.skip("pandas is not installed")
+    peek = "import pandas\nresult = pandas.eval('expected_result', level=1)\n"
+    query = "import pandas\nk = 1\npandas.DataFrame({'a': [1]}).query('a == @k')\nresult = sorted(data)\n"
+    hostile, honest = grader.grade([(task, peek), (task, query)])
+    assert hostile.reward == 0.0 and honest.reward == 1.0 and honest.tampering == ()
+
+
 @pytest.fixture(scope="module")
 def hostile_grades(grader: SandboxGrader):
     task = problem(cpu_s=1.0)

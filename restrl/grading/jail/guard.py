@@ -41,7 +41,12 @@ _FILES = re.compile(r"/proc/(self|thread-self|\d+)/(task/\d+/)?(mem|maps|fd|fdin
 _ALWAYS = ("builtins", "unittest", "unittest.case", "unittest.mock", "unittest.suite", "unittest.result", "operator")
 _TESTING = ("unittest", "numpy.testing", "pandas.testing", "pandas._testing", "pandas._libs.testing", "torch.testing")
 _KEPT_BY_UNITTEST = ("_classSetupFailed", "_class_cleanups")
-_PASSED_ON = ("/inspect.py", "/ctypes/__init__.py")  # they act for their caller
+# Library code that acts for its caller: whole files, and of others single functions.
+_PASSED_ON = ("/inspect.py", "/ctypes/__init__.py", "/bdb.py", "/pdb.py", "/trace.py")
+_PASSED_ON_BY = dict.fromkeys(("currentframe", "<lambda>"), "/logging/__init__.py")
+_STACK = "walk_stack walk_tb print_stack extract_stack format_stack extract extended_frame_gen"
+_PASSED_ON_BY |= dict.fromkeys((*_STACK.split(" "), "_extract_from_extended_frame_gen"), "/traceback.py")
+_SCOPE = "/pandas/core/computation/scope.py"  # looks names up in the frame that `level` of pandas.eval says
 _TEST = "test.py"  # what the harness calls test code
 _MAX_ROWS = 60_000
 
@@ -72,6 +77,10 @@ def _answer(method: Any, value: Any, other: Any) -> bool:
         return bool(method(value, other))
     except Exception:
         return False
+
+
+def _acts_for_caller(code: types.CodeType) -> bool:
+    return code.co_filename.endswith(_PASSED_ON) or code.co_filename.endswith(_PASSED_ON_BY.get(code.co_name, "\n"))
 
 
 class Guard:
@@ -201,13 +210,26 @@ class Guard:
         self._active = False  # looking at frames is an event itself
         try:
             frame: Any = _getframe(2)
-            while frame is not None and frame.f_code.co_filename.endswith(_PASSED_ON):
+            if frame.f_code.co_filename.endswith(_SCOPE):
+                return self._looks_past_program(frame)
+            while frame is not None and _acts_for_caller(frame.f_code):
                 frame = frame.f_back
             return frame is not None and self.is_foreign(frame.f_code.co_filename)
         except ValueError:
             return False
         finally:
             self._active = True
+
+    def _looks_past_program(self, frame: Any) -> bool:
+        """Is the frame that pandas is told to look into one that has called the program?"""
+        level = getattr(frame.f_locals.get("self"), "level", 0)
+        passed = False
+        for _ in range(level if _type(level) is int else 0):
+            passed = passed or self.is_foreign(frame.f_code.co_filename)
+            frame = frame.f_back
+            if frame is None:
+                return False
+        return passed and not self.is_foreign(frame.f_code.co_filename)
 
     def check_value(self, value: Any, depth: int = 4) -> None:
         """Does a result, or a part of it, have comparisons of its own that agree with anything?"""
