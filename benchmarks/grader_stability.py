@@ -107,7 +107,7 @@ def programs_of(name: str, config: GradingConfig, num_mutants: int, part: slice)
     for problem in problems:
         canonical = (problem.canonical_solution,) if problem.canonical_solution else ()
         for number, source in enumerate(loaded.solutions.get(problem.id) or canonical):
-            found.append(Program(problem, f"solution {number}", source, known_failure(problem.id, number)))
+            found.append(Program(problem, f"solution {number}", source, known_failure(problem.id, number, name)))
         for number, source in enumerate(OWN.get(problem.id, ())):
             found.append(Program(problem, f"own {number}", source, "wrong on purpose" if number else ""))
         for mutant in mutants(str(problem.canonical_solution), num_mutants, problem.id) if canonical else ():

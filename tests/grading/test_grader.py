@@ -217,6 +217,22 @@ def test_identical_pairs_are_graded_once(monkeypatch):
         assert len(runs) == 2
 
 
+def test_a_batch_goes_to_each_place_once(monkeypatch):
+    """A worker keeps few places warm: pairs that alternate between kinds must not start one after the other anew."""
+    from restrl.grading import worker
+
+    went = []
+    original = worker.Worker.at
+    monkeypatch.setattr(worker.Worker, "at", lambda self, place: went.append(place) or original(self, place))
+    lab = dataclasses.replace(PROBLEM, tests=dataclasses.replace(PROBLEM.tests, profile="lab"))
+    named = dataclasses.replace(lab, tests=dataclasses.replace(lab.tests, packages=("pytest",)))
+    pairs = [(problem, f"{GOOD}# {n}\n") for n in range(3) for problem in (named, PROBLEM, lab)]
+    with SandboxGrader(GradingConfig(workers=1)) as grader:
+        grades = grader.grade(pairs)
+    assert [grade.reward for grade in grades] == [1.0] * 9
+    assert went == [went[0]] * 3 + [went[3]] * 3 and went[0] != went[3]
+
+
 def test_async_calls_overlap_and_do_not_block_the_loop(grader):
     sleepy = problems.call_problem(args=range(1), cpu_s=4.0)
 
