@@ -267,17 +267,6 @@ def own_bias(lengths: Sequence[int], longest: int, like: torch.Tensor, *, padded
     return bias_BTT.masked_fill_(~seen_BTT, lowest(like.dtype))[:, None]
 
 
-def common_prefix(rows: Sequence[tuple[int, ...]]) -> int:
-    """Returns how many tokens all rows begin with.
-
-    >>> common_prefix([(1, 2, 3), (1, 2, 4, 5)])
-    2
-    """
-    first, last = min(rows), max(rows)
-    limit = min(len(first), len(last))
-    return next((i for i in range(limit) if first[i] != last[i]), limit)
-
-
 def lowest(dtype: torch.dtype) -> float:
     """Returns the number that hides a column: far below any score, and finite, so that no row becomes NaN."""
     return max(_HIDDEN, torch.finfo(dtype).min / 2)

@@ -13,7 +13,6 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,10 +26,11 @@ from restrl.policy.engine import EngineStats, check_requests
 from restrl.policy.generate_loop import decode_with_generate
 from restrl.policy.memory import memory_advice
 from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer, load_weights
+from restrl.policy.packing import Slot, pack, shared_lengths
 from restrl.policy.path_cache import PathCache
 from restrl.policy.sampling import uniforms
 from restrl.policy.shared_batch import PrefixCache
-from restrl.policy.shared_prefix import common_prefix, supports_sharing
+from restrl.policy.shared_prefix import supports_sharing
 from restrl.policy.text import Detokenizer, StopChecker
 from restrl.types import Completion, SampleRequest, SamplingParams, State
 
@@ -43,14 +43,6 @@ _SHARING_ROWS = 32
 _SHARING_FACTOR = 2
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """Where a row's completion goes."""
-
-    request: int
-    sample: int
 
 
 class TransformersPolicy:
@@ -206,7 +198,7 @@ class TransformersPolicy:
             f"{self.section}.max_batch_tokens": self.max_batch_tokens,
             "policy.max_new_tokens": params.max_new_tokens,
         }
-        shared = self._shared_lengths(requests, prompts)
+        shared = [0] * len(requests) if self.prefixes is None else shared_lengths(requests, prompts)
         paid: set[tuple[int, ...]] = set()
         with _evaluating(self.model), torch.inference_mode(), memory_advice("sampling", memory):
             for slots in self._batches(requests, prompts, shared, params.max_new_tokens):
@@ -236,22 +228,6 @@ class TransformersPolicy:
             self._path_cache.clear()
         if self.prefixes is not None:
             self.prefixes.clear()
-
-    def _shared_lengths(self, requests: Sequence[SampleRequest], prompts: Sequence[tuple[int, ...]]) -> list[int]:
-        """Returns for every request how many tokens of its prompt all requests of its problem begin with, at most all
-        but the last: its logits are what sampling starts from."""
-        if self.prefixes is None:
-            return [0] * len(requests)
-        of_problem: dict[str, list[int]] = {}
-        for index, request in enumerate(requests):
-            of_problem.setdefault(request.state.problem.id, []).append(index)
-        shared = [0] * len(requests)
-        for indices in of_problem.values():
-            rows = [prompts[index] for index in indices]
-            length = min(common_prefix(rows), min(map(len, rows)) - 1)
-            for index in indices:
-                shared[index] = length
-        return shared
 
     def _decode(self, rows: Sequence[Row], params: SamplingParams) -> dict[tuple[int, ...], int] | None:
         """Generates rows; returns the tokens run of each prompt, None if every row ran its own."""
@@ -289,22 +265,8 @@ class TransformersPolicy:
         prompts: Sequence[tuple[int, ...]],
         shared: Sequence[int],
         max_new_tokens: int,
-    ) -> Iterator[list[_Slot]]:
-        """Packs completions by the length of what they do not share; samples of one state stay together, as they share
-        its prefill."""
-        order = sorted(range(len(requests)), key=lambda i: (len(prompts[i]) - shared[i], prompts[i], i))
-        batch: list[_Slot] = []
-        longest = 0
-        for index in order:
-            longest = max(longest, len(prompts[index]))
-            room = max(1, min(self.max_batch_size, self.max_batch_tokens // (longest + max_new_tokens)))
-            for sample in range(requests[index].n):
-                if len(batch) >= room:
-                    yield batch
-                    batch, longest = [], len(prompts[index])
-                batch.append(_Slot(index, sample))
-        if batch:
-            yield batch
+    ) -> Iterator[list[Slot]]:
+        return pack(requests, prompts, shared, max_new_tokens, self.max_batch_size, self.max_batch_tokens)
 
     def _row(self, request: SampleRequest, sample: int, prompt: tuple[int, ...], params: SamplingParams) -> Row:
         budget = params.max_new_tokens

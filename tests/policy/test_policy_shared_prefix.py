@@ -17,13 +17,13 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from restrl.actions import split_actions
 from restrl.errors import ConfigError
 from restrl.policy.model_dir import load_tokenizer
+from restrl.policy.packing import common_prefix
 from restrl.policy.shared_batch import PrefixCache, continuation_logits
 from restrl.policy.shared_prefix import (
     ATTENTION,
     PrefixStates,
     Sharing,
     attend,
-    common_prefix,
     lowest,
     own_bias,
     supports_sharing,
