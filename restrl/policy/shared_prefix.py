@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 ATTENTION = "restrl_shared_prefix"
 _HIDDEN = -1e30
+# Prefixes are gathered anew when no more than this share of them has a row.
+_DROP_SHARE = 0.75
 
 _active: ContextVar[Sharing | None] = ContextVar("restrl_shared_prefix", default=None)
 
@@ -101,8 +103,11 @@ class Sharing:
         self._back = torch.tensor(back, device=device)
 
     def keep(self, rows: Sequence[int]) -> Sharing:
-        """Returns the sharing of some of the rows; prefixes without a row are dropped."""
+        """Returns the sharing of some of the rows; prefixes without a row are dropped once there are enough of them."""
         groups = sorted({self.group_of[row] for row in rows})
+        if len(groups) > _DROP_SHARE * len(self.states.lengths):
+            # Copying all others costs more than carrying a few for nothing.
+            return Sharing(self.states, [self.group_of[row] for row in rows])
         number = {group: index for index, group in enumerate(groups)}
         return Sharing(self.states.take(groups), [number[self.group_of[row]] for row in rows])
 
