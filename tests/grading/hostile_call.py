@@ -280,7 +280,7 @@ CALL: list[Attack] = [
     Attack("8 GB allocation", "bytearray", "def f(x): return len(bytearray(8 << 30)) and x * x + 7", "memory"),
     Attack("8 GB allocation", "list", "def f(x): return len([0] * (1 << 30)) and x * x + 7", "memory"),
     Attack("8 GB allocation", "anonymous map", "import mmap\ndef f(x): return len(mmap.mmap(-1, 8 << 30)) and x * x + 7", "error"),
-    Attack("memory creep", "bytearrays", "def f(x):\n hold = []\n while True: hold.append(bytearray(1 << 26))", "memory"),
+    Attack("memory creep", "bytes", "def f(x):\n hold = []\n while True: hold.append(bytes(1 << 26))", "memory"),
     Attack("memory creep", "small objects", "def f(x):\n hold = []\n while True: hold.append([None] * 50_000)", ("memory", "timeout"), why="0.3 s of CPU may end before 256 MB are filled"),
     Attack("memory creep", "caught", "def f(x):\n hold = []\n while True:\n  try: hold.append(bytearray(1 << 24))\n  except MemoryError: pass", "timeout"),
     Attack("memory creep", "across calls", "hold = []\ndef f(x):\n hold.append(bytearray(70 << 20))\n return x * x + 7", "memory", 3 / 6),
