@@ -1,4 +1,4 @@
-"""Drives many searches at once: one policy call and one scoring call per round for all trees of a window.
+"""Drives many searches at once: per round one call of the policy for all trees of a window, and their scores before it.
 
 The trees know nothing of each other, so the result of each is the same in any company. At most ``window`` trees are
 under way; when one is done the next takes its place, and trees are taken from their iterable only then.
@@ -206,47 +206,74 @@ def _round(
     max_batch: int,
     pool: ThreadPoolExecutor | None,
 ) -> None:
-    """Asks every search, answers all of them, and books the time."""
+    """Asks every search, answers all of them, and books the time.
+
+    Scores come first: what the searches want to sample once they have them joins the round's call of the policy. With a
+    second thread the searches that want scores have them made beside that call instead.
+    """
     began = time.perf_counter()
     samples: list[tuple[SearchRun, SampleWant]] = []
+    while scores := _ask(runs, samples):
+        known = [run.known_value(want.state) if isinstance(want, ValueWant) else None for run, want in scores]
+        asked = [want.state for (_, want), value in zip(scores, known, strict=True) if value is None]
+        tokens_before = scored_tokens(scorer)
+        if pool is not None and samples and asked:
+            future = pool.submit(_scored_paths, scorer, asked)
+            try:
+                _answer_samples(samples, policy, params, max_batch)
+            finally:
+                paths = future.result()
+            samples = []
+        else:
+            paths = _scored_paths(scorer, asked)
+        tokens_per_state = (scored_tokens(scorer) - tokens_before) / max(1, len(asked))
+        _tell_scores(scores, known, paths, tokens_per_state)
+        if pool is not None:
+            break
+    if samples:
+        _answer_samples(samples, policy, params, max_batch)
+    total = sum(len(run._wants) for run in runs)
+    elapsed = time.perf_counter() - began
+    for run in runs:
+        run.wall_s += elapsed * len(run._wants) / max(1, total)
+        run._wants = []
+
+
+def _ask(
+    runs: Sequence[SearchRun], samples: list[tuple[SearchRun, SampleWant]]
+) -> list[tuple[SearchRun, ValueWant | RewardWant]]:
+    """Asks every search for what it has not handed out yet; returns the scores wanted, and adds the samples wanted."""
     scores: list[tuple[SearchRun, ValueWant | RewardWant]] = []
     for run in runs:
-        run._wants = run.tree.ask()
-        for want in run._wants:
+        wants = run.tree.ask()
+        run._wants += wants
+        for want in wants:
             if isinstance(want, SampleWant):
                 samples.append((run, want))
             else:
                 scores.append((run, want))
-        run.score_calls += any(not isinstance(want, SampleWant) for want in run._wants)
-    known = [run.known_value(want.state) if isinstance(want, ValueWant) else None for run, want in scores]
-    asked = [want.state for (_, want), value in zip(scores, known, strict=True) if value is None]
-    tokens_before = scored_tokens(scorer)
-    if pool is not None and samples and asked:
-        future = pool.submit(_scored_paths, scorer, asked)
-        try:
-            _answer_samples(samples, policy, params, max_batch)
-        finally:
-            paths = iter(future.result())
-    else:
-        _answer_samples(samples, policy, params, max_batch)
-        paths = iter(_scored_paths(scorer, asked))
+        run.score_calls += any(not isinstance(want, SampleWant) for want in wants)
+    return scores
+
+
+def _tell_scores(
+    scores: Sequence[tuple[SearchRun, ValueWant | RewardWant]],
+    known: Sequence[float | None],
+    paths: Sequence[list[tuple[int, float]]],
+    tokens_per_state: float,
+) -> None:
+    """Tells the searches their scores, those that were known and those of the others in order, and books the tokens."""
+    rest = iter(paths)
     for (run, want), value in zip(scores, known, strict=True):
         if value is None:
-            path = next(paths)
+            path = next(rest)
             run.learn(want.state, path)
             value = path[0][1]
+            run.value_tokens += tokens_per_state
         if isinstance(want, ValueWant):
             run.tree.tell_values({want.id: value})
         else:
             run.tree.tell_rewards({want.id: value})
-    total = sum(len(run._wants) for run in runs)
-    elapsed = time.perf_counter() - began
-    tokens_per_state = (scored_tokens(scorer) - tokens_before) / max(1, len(asked))
-    for (run, _), value in zip(scores, known, strict=True):
-        run.value_tokens += tokens_per_state if value is None else 0.0
-    for run in runs:
-        run.wall_s += elapsed * len(run._wants) / max(1, total)
-        run._wants = []
 
 
 def _scored_paths(scorer: Scorer, states: Sequence[State]) -> list[list[tuple[int, float]]]:

@@ -31,7 +31,7 @@ class PolicyConfig:
     )
     decode_loop: str = setting(
         "auto",
-        "shared: own decode loop, beginnings of prompts kept once for all rows; loop: own, every row with its copy; "
+        "shared: own decode loop, prompts and their beginnings kept once; loop: own, every row with its copy; "
         "generate: that of transformers; auto: the first that model and device allow (shared: CPU only)",
         choices=("auto", "shared", "loop", "generate"),
     )

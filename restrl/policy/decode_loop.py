@@ -19,8 +19,9 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
 from restrl.policy.path_cache import PathCache, Prefix
+from restrl.policy.prefix_tree import PrefixTree
 from restrl.policy.sampling import draw_tokens
-from restrl.policy.shared_batch import PrefixCache, SharedBatch
+from restrl.policy.shared_batch import SharedBatch
 from restrl.policy.shared_prefix import sharing_attention
 from restrl.policy.text import StopChecker
 from restrl.types import SamplingParams
@@ -40,7 +41,6 @@ class Row:
         budget: Most tokens to generate, >= 1.
         uniforms: One uniform per step, shape (>= budget,).
         checker: Watches for stop strings.
-        shared: Tokens of the prompt, not all of it, that other rows begin with too.
         tokens: The tokens so far.
         logprobs: Their log-probabilities.
         stopped: Ended by an end-of-sequence token or a stop string.
@@ -50,7 +50,6 @@ class Row:
     budget: int
     uniforms: NDArray[np.float64]
     checker: StopChecker
-    shared: int = 0
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stopped: bool = False
@@ -139,7 +138,7 @@ def decode(
     eos_ids: frozenset[int],
     pad_id: int,
     path_cache: PathCache | None = None,
-    prefixes: PrefixCache | None = None,
+    prefixes: PrefixTree | None = None,
 ) -> dict[tuple[int, ...], int]:
     """Generates every row to its end, in place.
 
@@ -150,16 +149,16 @@ def decode(
         eos_ids: Tokens that end a completion.
         pad_id: Fills the left of shorter prompts.
         path_cache: Keys and values of earlier prompts, and where those of these prompts are kept.
-        prefixes: Keys and values of the first ``shared`` tokens of the rows' prompts, which then are read once for all
-            rows; None: every row has a copy.
+        prefixes: Keys and values of prompts and their beginnings; those of a prompt, of at least two tokens, are then
+            read once for all its rows. None: every row has a copy.
 
     Returns:
-        How many tokens of each distinct prompt were prefilled, padding and shared beginnings excluded.
+        How many tokens of each distinct prompt were prefilled; padding, and all that ``prefixes`` has run, excluded.
     """
     if prefixes is None:
         return _run(_Batch(model, rows, pad_id, path_cache), rows, params, eos_ids, model.device)
     cache = Cache(layer_class_to_replicate=_GrowingLayer)
-    shared = SharedBatch(model, rows, pad_id, cache, prefixes)
+    shared = SharedBatch(model, rows, cache, prefixes)
     with sharing_attention(model):
         return _run(shared, rows, params, eos_ids, model.device)
 

@@ -1,4 +1,4 @@
-"""Packs the completions that are asked for into batches: like lengths together, beginnings that prompts share found."""
+"""Packs the completions that are asked for into batches: like lengths together; and what prompts share."""
 
 from __future__ import annotations
 
@@ -21,46 +21,45 @@ class Slot:
     sample: int
 
 
-def shared_lengths(requests: Sequence[SampleRequest], prompts: Sequence[tuple[int, ...]]) -> list[int]:
-    """Returns for every request how many tokens of its prompt all requests of its problem begin with.
+def fresh_tokens(requests: Sequence[SampleRequest], prompts: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], int]:
+    """Returns how many tokens of each prompt no other prompt of its problem has already brought, each path once.
 
-    At most all but the last: its logits are what sampling starts from.
+    The sum over a problem's prompts is the number of distinct paths of tokens among them, which is what has to be run
+    at most, whatever else is asked in the same call. Every prompt has at least one.
 
     Args:
         requests: The requests.
         prompts: Their prompts' token ids.
     """
-    of_problem: dict[str, list[int]] = {}
-    for index, request in enumerate(requests):
-        of_problem.setdefault(request.state.problem.id, []).append(index)
-    shared = [0] * len(requests)
-    for indices in of_problem.values():
-        rows = [prompts[index] for index in indices]
-        length = min(common_prefix(rows), min(map(len, rows)) - 1)
-        for index in indices:
-            shared[index] = length
-    return shared
+    of_problem: dict[str, set[tuple[int, ...]]] = {}
+    for request, prompt in zip(requests, prompts, strict=True):
+        of_problem.setdefault(request.state.problem.id, set()).add(prompt)
+    fresh: dict[tuple[int, ...], int] = {}
+    for distinct in of_problem.values():
+        before: tuple[int, ...] = ()
+        for prompt in sorted(distinct):
+            fresh[prompt] = len(prompt) - common_prefix([before, prompt])
+            before = prompt
+    return fresh
 
 
 def pack(
     requests: Sequence[SampleRequest],
     prompts: Sequence[tuple[int, ...]],
-    shared: Sequence[int],
     max_new_tokens: int,
     max_batch_size: int,
     max_batch_tokens: int,
 ) -> Iterator[list[Slot]]:
-    """Packs completions by the length of what they do not share; samples of one state stay together: one prefill.
+    """Packs completions by the length of their prompts; samples of one state stay together: one prefill.
 
     Args:
         requests: The requests.
         prompts: Their prompts' token ids.
-        shared: How many of them other rows begin with too.
         max_new_tokens: Most tokens of a completion.
         max_batch_size: Rows of a batch, >= 1.
         max_batch_tokens: Rows times (longest prompt + new tokens) of a batch.
     """
-    order = sorted(range(len(requests)), key=lambda i: (len(prompts[i]) - shared[i], prompts[i], i))
+    order = sorted(range(len(requests)), key=lambda i: (len(prompts[i]), prompts[i], i))
     batch: list[Slot] = []
     longest = 0
     for index in order:

@@ -17,7 +17,6 @@ L tokens of the longest prefix, C columns of the rows' own, D head size.
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -25,10 +24,7 @@ from typing import Any, cast
 
 import torch
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.cache_utils import DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-_log = logging.getLogger(__name__)
 
 ATTENTION = "restrl_shared_prefix"
 _HIDDEN = -1e30
@@ -198,68 +194,6 @@ def forward(model: PreTrainedModel, sharing: Sharing, **inputs: Any) -> Any:
         return model(**inputs)
     finally:
         _active.reset(token)
-
-
-def supports_sharing(model: PreTrainedModel) -> bool:
-    """Whether a model in evaluation mode gives the same logits with a shared beginning.
-
-    Decided by trying, on four tokens of which two are shared: every layer must ask for the attention by its name, as it
-    would for plain SDPA, and nothing else (a bias by position, say) may play a part.
-    """
-    config: Any = model.config.get_text_config(decoder=True)
-    if getattr(config, "_attn_implementation", None) != "sdpa":
-        return False
-    ids_BT = torch.arange(4, device=model.device)[None] % config.vocab_size
-    try:
-        with torch.inference_mode():
-            plain_BTV = model(input_ids=ids_BT, use_cache=False).logits[:, 2:].float()
-            with sharing_attention(model):
-                sharing = Sharing(prefix_states(model, [(0, 1)], 0), [0])
-                output = forward(
-                    model,
-                    sharing,
-                    input_ids=ids_BT[:, 2:],
-                    attention_mask=own_bias([2], 2, sharing.states.bias),
-                    position_ids=torch.tensor([[2, 3]], device=model.device),
-                    use_cache=False,
-                )
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-        _log.debug("%s does not run with shared beginnings: %s", type(model).__name__, error)
-        return False
-    # Not so where a weight is NaN; sampling says that.
-    close = bool((output.logits.float() - plain_BTV).abs().max() <= 0.02 * plain_BTV.abs().max())
-    return close and sharing.layers == len(sharing.states.keys)
-
-
-def prefix_states(model: PreTrainedModel, prefixes: Sequence[Sequence[int]], pad_id: int) -> PrefixStates:
-    """Runs prefixes, in one forward, and returns their keys and values."""
-    longest = max(len(prefix) for prefix in prefixes)
-    padded = [[pad_id] * (longest - len(prefix)) + list(prefix) for prefix in prefixes]
-    ids_GL = torch.tensor(padded, device=model.device)
-    begin_G1 = torch.tensor([[longest - len(prefix)] for prefix in prefixes], device=model.device)
-    columns_L = torch.arange(longest, device=model.device)
-    there_GL = columns_L >= begin_G1
-    causal_LL = columns_L[:, None] >= columns_L
-    # A padding token sees itself, so that no row of the mask is empty.
-    seen_GLL = (causal_LL & there_GL[:, None]) | torch.eye(longest, dtype=torch.bool, device=model.device)
-    cache = DynamicCache()
-    model(
-        input_ids=ids_GL,
-        attention_mask=seen_GLL[:, None],
-        position_ids=(columns_L - begin_G1).clamp_min(0),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    layers: list[Any] = cache.layers
-    bias_GL = torch.zeros(there_GL.shape, dtype=layers[0].keys.dtype, device=model.device)
-    bias_GL.masked_fill_(~there_GL, lowest(bias_GL.dtype))
-    return PrefixStates(
-        tuple(layer.keys.transpose(2, 3).contiguous() for layer in layers),
-        tuple(layer.values.contiguous() for layer in layers),
-        bias_GL[:, None, None],
-        tuple(map(len, prefixes)),
-    )
 
 
 def own_bias(lengths: Sequence[int], longest: int, like: torch.Tensor, *, padded_left: bool = True) -> torch.Tensor:

@@ -26,19 +26,19 @@ from restrl.policy.engine import EngineStats, check_requests
 from restrl.policy.generate_loop import decode_with_generate
 from restrl.policy.memory import memory_advice
 from restrl.policy.model_dir import check_model_dir, choose_device, load_tokenizer, load_weights
-from restrl.policy.packing import Slot, pack, shared_lengths
+from restrl.policy.packing import Slot, fresh_tokens, pack
 from restrl.policy.path_cache import PathCache
+from restrl.policy.prefix_tree import PrefixTree
 from restrl.policy.sampling import uniforms
-from restrl.policy.shared_batch import PrefixCache
-from restrl.policy.shared_prefix import supports_sharing
+from restrl.policy.shared_batch import supports_sharing
 from restrl.policy.text import Detokenizer, StopChecker
 from restrl.types import Completion, SampleRequest, SamplingParams, State
 
 DECODE_LOOPS: tuple[str, ...] = ("auto", "shared", "loop", "generate")
 
-# Prompt tokens whose keys and values a policy with fixed weights keeps for its next batches.
-_PREFIX_TOKENS = 16_384
-# Below this many rows, or this many rows a beginning, every row reading its own copy is quicker.
+# Prompt tokens whose keys and values a policy with fixed weights keeps for its next batches, each path once.
+_PREFIX_TOKENS = 32_768
+# Below this many rows, or this many rows a prompt, every row reading its own copy is quicker.
 _SHARING_ROWS = 32
 _SHARING_FACTOR = 2
 
@@ -55,14 +55,14 @@ class TransformersPolicy:
         prompt_style: ``auto``, ``plain`` or ``chat``; see `restrl.policy.prompting`.
         max_batch_tokens: Rows times (longest prompt + new tokens) in one batch: bounds the memory of the cache.
         max_batch_size: Rows in one batch.
-        decode_loop: ``loop``: the own loop; ``shared``: the own loop, whose rows share the beginnings of their prompts;
+        decode_loop: ``loop``: the own loop; ``shared``: the own loop, whose rows share prompts;
             ``generate``; or ``auto``: the first of ``shared`` (on a CPU), ``loop`` and ``generate`` that the model can.
         path_cache_tokens: Prompt tokens whose keys and values are kept, for prompts that begin with them; 0 keeps
             none. It needs the own loop.
 
     Attributes:
         stats: Counters.
-        prefixes: Keys and values of shared beginnings; None if rows do not share.
+        prefixes: Keys and values of prompts and what they begin with; None if rows do not share.
         section: Of the settings that it was made from, for messages.
 
     Raises:
@@ -166,7 +166,7 @@ class TransformersPolicy:
         self._pad_id = cast(int, pad) if pad is not None else min(self._eos_ids)
         self._context = context_length(model)
 
-    def _prefix_cache(self, decode_loop: str, prefix_tokens: int) -> PrefixCache | None:
+    def _prefix_cache(self, decode_loop: str, prefix_tokens: int) -> PrefixTree | None:
         """Returns where shared beginnings are kept; None if rows do not share."""
         wanted = decode_loop == "shared" or (decode_loop == "auto" and self.model.device.type == "cpu")
         if not wanted or not self._own_loop or self._path_cache is not None:
@@ -180,7 +180,7 @@ class TransformersPolicy:
                     "'sdpa'; use 'auto' or 'loop'"
                 )
             return None
-        return PrefixCache(prefix_tokens)
+        return PrefixTree(prefix_tokens)
 
     def sample(self, requests: Sequence[SampleRequest], params: SamplingParams) -> list[list[Completion]]:
         """Samples ``request.n`` completions per request, in the order of the requests.
@@ -198,24 +198,19 @@ class TransformersPolicy:
             f"{self.section}.max_batch_tokens": self.max_batch_tokens,
             "policy.max_new_tokens": params.max_new_tokens,
         }
-        shared = [0] * len(requests) if self.prefixes is None else shared_lengths(requests, prompts)
-        paid: set[tuple[int, ...]] = set()
+        # What of a prompt is run at most: what earlier calls left does not count, so that nothing depends on them.
+        fresh = fresh_tokens(requests, prompts)
         with _evaluating(self.model), torch.inference_mode(), memory_advice("sampling", memory):
-            for slots in self._batches(requests, prompts, shared, params.max_new_tokens):
+            for slots in self._batches(requests, prompts, params.max_new_tokens):
                 rows = [self._row(requests[s.request], s.sample, prompts[s.request], params) for s in slots]
-                for slot, row in zip(slots, rows, strict=True):
-                    row.shared = shared[slot.request]
-                prefilled = self._decode(rows, params)
+                shares = self._shares(rows)
+                prefilled = self._decode(rows, params, shares)
                 for slot, row in zip(slots, rows, strict=True):
                     length = len(row.prompt_ids)
                     # The first row of a prompt pays for what was run, the others share it.
                     run = length if prefilled is None else prefilled.pop(row.prompt_ids, 0)
-                    # And the first row of a beginning for that, once a call: where it is kept from earlier calls too,
-                    # so that the count does not depend on what was asked before.
-                    beginning = row.prompt_ids[: row.shared]
-                    if run and row.shared and beginning not in paid and run + row.shared <= length:
-                        paid.add(beginning)
-                        run += row.shared
+                    if run and shares:
+                        run = fresh.pop(row.prompt_ids, run)
                     self.stats.prompt_tokens_prefilled += run
                     self.stats.prompt_tokens_reused += length - run
                     results[slot.request][slot.sample] = self._completion(row, length - run)
@@ -229,15 +224,16 @@ class TransformersPolicy:
         if self.prefixes is not None:
             self.prefixes.clear()
 
-    def _decode(self, rows: Sequence[Row], params: SamplingParams) -> dict[tuple[int, ...], int] | None:
+    def _shares(self, rows: Sequence[Row]) -> bool:
+        """Whether the rows of a batch share their prompts."""
+        prompts = {row.prompt_ids for row in rows}
+        enough = len(rows) >= max(_SHARING_ROWS, _SHARING_FACTOR * len(prompts))
+        return self.prefixes is not None and enough and min(map(len, prompts)) > 1
+
+    def _decode(self, rows: Sequence[Row], params: SamplingParams, shares: bool) -> dict[tuple[int, ...], int] | None:
         """Generates rows; returns the tokens run of each prompt, None if every row ran its own."""
         if self._own_loop:
-            beginnings = {row.prompt_ids[: row.shared] for row in rows}
-            pays = len(rows) >= max(_SHARING_ROWS, _SHARING_FACTOR * len(beginnings)) and () not in beginnings
-            prefixes = self.prefixes if pays else None
-            if prefixes is None:
-                for row in rows:
-                    row.shared = 0
+            prefixes = self.prefixes if shares else None
             return decode(self.model, rows, params, self._eos_ids, self._pad_id, self._path_cache, prefixes)
         decode_with_generate(self.model, rows, params, self._eos_ids, self._pad_id)
         return None
@@ -263,10 +259,9 @@ class TransformersPolicy:
         self,
         requests: Sequence[SampleRequest],
         prompts: Sequence[tuple[int, ...]],
-        shared: Sequence[int],
         max_new_tokens: int,
     ) -> Iterator[list[Slot]]:
-        return pack(requests, prompts, shared, max_new_tokens, self.max_batch_size, self.max_batch_tokens)
+        return pack(requests, prompts, max_new_tokens, self.max_batch_size, self.max_batch_tokens)
 
     def _row(self, request: SampleRequest, sample: int, prompt: tuple[int, ...], params: SamplingParams) -> Row:
         budget = params.max_new_tokens

@@ -34,14 +34,16 @@ from transformers import (
     PreTrainedModel,
 )
 
-from restrl.policy.shared_batch import PrefixCache, continuation_logits
-from restrl.policy.shared_prefix import supports_sharing
+from restrl.policy.prefix_tree import PrefixTree
+from restrl.policy.shared_batch import continuation_logits, supports_sharing
 
 NUM_FEATURES = 5
 _FLOOR = -12.0
 _SPAN = 5
 _MAX_LOGITS = 1 << 28
-_PREFIX_TOKENS = 16_384
+# Tokens whose keys, values and features are kept, each path once, and tokens of one forward.
+_PREFIX_TOKENS = 65_536
+_BATCH_TOKENS = 4_096
 
 
 class SurpriseConfig(PreTrainedConfig):
@@ -91,7 +93,7 @@ class SurpriseReader(torch.nn.Module):
         self.mix = torch.nn.Linear(2 * config.reader_size, config.reader_size)
         self.sum_up = torch.nn.Linear(3 * config.reader_size, config.reader_size)
         self.remembered: dict[tuple[int, ...], torch.Tensor] | None = None
-        self._prefixes: tuple[PrefixCache | None] | None = None
+        self._prefixes: tuple[PrefixTree | None] | None = None
 
     def train(self, mode: bool = True) -> SurpriseReader:
         """Sets the mode of the reading network; the policy always predicts as it does when it samples."""
@@ -150,34 +152,41 @@ class SurpriseReader(torch.nn.Module):
             self.remembered.update((key, item.cpu()) for key, item in found.items())
         return [memory[key] if key in memory else found[key] for key in keys]
 
-    def _shared_prefixes(self) -> PrefixCache | None:
-        """Returns where the prompts' keys and values are kept: the policy is frozen; None where rows cannot share."""
+    def _prefix_tree(self) -> PrefixTree | None:
+        """Returns where keys, values and features are kept: the policy is frozen; None where rows cannot share."""
         if self._prefixes is None:
             shares = self.surprise.weight.device.type == "cpu" and supports_sharing(self.policy)
-            self._prefixes = (PrefixCache(_PREFIX_TOKENS) if shares else None,)
+            self._prefixes = (PrefixTree(_PREFIX_TOKENS, _BATCH_TOKENS) if shares else None,)
         return self._prefixes[0]
 
     @torch.no_grad()
     def _read(self, rows: Sequence[tuple[int, ...]], starts: Sequence[int]) -> list[torch.Tensor]:
         """Returns (tokens from the last of the prompt on, F) for every row."""
-        device = self.surprise.weight.device
-        logits_BTV = continuation_logits(self.policy, rows, starts, self._shared_prefixes())
-        longest = logits_BTV.shape[1]
-        rests = [row[start:] for row, start in zip(rows, starts, strict=True)]
-        ids_BT = torch.tensor([[*rest, *([0] * (longest - 1 - len(rest)))] for rest in rests], device=device).long()
-        logprobs_BTV = torch.log_softmax(logits_BTV.float(), dim=-1)
-        entropy_BT = -(logprobs_BTV.exp() * logprobs_BTV).sum(-1)
-        best_BT = logprobs_BTV.max(-1).values
-        own_BT = torch.gather(logprobs_BTV[:, :-1], 2, ids_BT[:, :, None])[..., 0]
-        told_BTF = torch.stack([own_BT, own_BT - best_BT[:, :-1], entropy_BT[:, :-1], best_BT[:, :-1]], dim=-1)
-        told_BTF = torch.nn.functional.pad(told_BTF, (0, 0, 1, 0)).clamp(min=_FLOOR)
-        x_BTF = torch.cat([told_BTF, entropy_BT[..., None]], dim=-1)
-        items = []
-        for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
-            item = x_BTF[number, : len(row) - start + 1].clone()
+        tree = self._prefix_tree()
+        if tree is not None:
+            items = tree.read(self.policy, rows, starts, _features_of)
+        else:
+            device = self.surprise.weight.device
+            logits_BTV = continuation_logits(self.policy, rows, starts, None)
+            rests = [row[start - 1 :] for row, start in zip(rows, starts, strict=True)]
+            longest = logits_BTV.shape[1]
+            ids_BT = torch.tensor([[*rest, *([0] * (longest - len(rest)))] for rest in rests], device=device)
+            x_BTF = _features_of(logits_BTV, ids_BT)
+            items = [item[: len(rest)].clone() for item, rest in zip(x_BTF, rests, strict=True)]
+        for item in items:
             item[0, : NUM_FEATURES - 1] = 0.0
-            items.append(item)
         return items
+
+
+def _features_of(logits_BTV: torch.Tensor, ids_BT: torch.Tensor) -> torch.Tensor:
+    """Returns the features x of tokens (B, T), shape (B, T, F), from the logits after each; the first has no others."""
+    logprobs_BTV = torch.log_softmax(logits_BTV.float(), dim=-1)
+    entropy_BT = -(logprobs_BTV.exp() * logprobs_BTV).sum(-1)
+    best_BT = logprobs_BTV.max(-1).values
+    own_BT = torch.gather(logprobs_BTV[:, :-1], 2, ids_BT[:, 1:, None])[..., 0]
+    told_BTF = torch.stack([own_BT, own_BT - best_BT[:, :-1], entropy_BT[:, :-1], best_BT[:, :-1]], dim=-1)
+    told_BTF = torch.nn.functional.pad(told_BTF, (0, 0, 1, 0)).clamp(min=_FLOOR)
+    return torch.cat([told_BTF, entropy_BT[..., None]], dim=-1)
 
 
 class SurpriseForSequenceClassification(PreTrainedModel):

@@ -18,7 +18,8 @@ from restrl.actions import split_actions
 from restrl.errors import ConfigError
 from restrl.policy.model_dir import load_tokenizer
 from restrl.policy.packing import common_prefix
-from restrl.policy.shared_batch import PrefixCache, continuation_logits
+from restrl.policy.prefix_tree import PrefixTree
+from restrl.policy.shared_batch import continuation_logits, supports_sharing
 from restrl.policy.shared_prefix import (
     ATTENTION,
     PrefixStates,
@@ -26,7 +27,6 @@ from restrl.policy.shared_prefix import (
     attend,
     lowest,
     own_bias,
-    supports_sharing,
 )
 from restrl.policy.shared_prefix import _active as active
 from restrl.policy.transformers_engine import TransformersPolicy
@@ -194,16 +194,16 @@ def test_attention_equals_that_over_the_whole_sequence(data: st.DataObject) -> N
 
 def test_no_more_is_kept_than_allowed(tiny_plain_model_dir: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_plain_model_dir).eval()
-    cache = PrefixCache(10)
+    cache = PrefixTree(10)
     with torch.inference_mode():
-        first = cache.states(model, [(1, 2, 3), (4, 5, 6, 7, 8)], 0)
+        first = cache.states(model, [(1, 2, 3), (4, 5, 6, 7, 8)])
         assert first.lengths == (3, 5) and cache.tokens == 8
-        again = cache.states(model, [(4, 5, 6, 7, 8)], 0)
+        again = cache.states(model, [(4, 5, 6, 7, 8)])
         assert torch.allclose(again.keys[0][0], first.keys[0][1], atol=1e-5)
-        cache.states(model, [(9,) * 6], 0)
+        cache.states(model, [(9,) * 6])
         assert cache.tokens == 6
-        cache.states(model, [(9,) * 11], 0)
-        assert cache.tokens == 0
+        cache.states(model, [(9,) * 11])
+        assert cache.tokens == 6  # all 11 begin with them
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -218,7 +218,7 @@ def test_logits_after_a_prompt_are_those_of_the_whole_row(kind: str, tiny_plain_
     starts = [3, 3, 3, 7, 7]
     with torch.inference_mode():
         whole = continuation_logits(model, rows, starts, None)
-        shared = continuation_logits(model, rows, starts, PrefixCache(100))
+        shared = continuation_logits(model, rows, starts, PrefixTree(100))
         assert whole.shape == shared.shape == (5, 5, model.config.vocab_size)
         for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
             alone = model(input_ids=torch.tensor([row])).logits[0, start - 1 :]
