@@ -212,7 +212,7 @@ class StandInServer:
                 for seed in seeds
             ]
             with torch.inference_mode():
-                decode(self.model, rows, params, eos_ids(self.model, self.tokenizer), 0)
+                decode(self.model, rows, params, eos_ids(self.model, self.tokenizer), 0, lambda *_: None)
             cached = len(ids) // 16 * 16 if ids in self._seen else 0
             self._seen.add(ids)
         choices = [self._choice(index, row, body, chat) for index, row in enumerate(rows)]

@@ -95,7 +95,7 @@ class GRPOConfig:
     vllm_memory: float = setting(0.3, "share of the GPU memory for a colocated vLLM", above=0.0, high=1.0)
     max_batch_tokens: int = setting(0, "token limit of a generation batch; 0 = the engine's default", low=0)
     rollout_chunks: int = setting(
-        2, "a step samples in so many parts; a part is graded while the next is sampled", low=1
+        2, "a step samples in so many parts, each with less memory; programs are graded while others are sampled", low=1
     )
     save_every: int = setting(20, "optimizer steps between checkpoints", low=1)
     keep_checkpoints: int = setting(

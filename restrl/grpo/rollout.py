@@ -2,17 +2,18 @@
 
 `EngineRollout` is the rollout function of the training engine: it samples with the project's own sampler, on the model
 being trained, from seeds derived from (seed, step, slot, problem), so a resumed run samples what an uninterrupted one
-would. The step is sampled in parts; while one part is sampled, the one before it is graded in a thread. With dynamic
-sampling, groups without spread are then sampled again for other instances (see `restrl.grpo.refill`).
+would. Completions are graded as they end, while the others are sampled. With dynamic sampling, groups without spread
+are then sampled again for other instances (see `restrl.grpo.refill`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,13 @@ from trl.models.utils import unwrap_model_for_generation
 
 from restrl.errors import EngineError
 from restrl.grpo.config import GRPOConfig
+from restrl.grpo.grading import Grading
 from restrl.grpo.metrics import MetricsLog, RolloutStats, read_metrics
 from restrl.grpo.ratios import RatioMeter
 from restrl.grpo.refill import has_spread, spare_instances, stand_in
-from restrl.grpo.rewards import Score, score
+from restrl.grpo.rewards import Score
 from restrl.policy.prompting import encode_prompt
-from restrl.policy.transformers_engine import TransformersPolicy
+from restrl.policy.transformers_engine import OnDone, TransformersPolicy
 from restrl.rest.curriculum import Misses
 from restrl.seeds import derive_seed
 from restrl.types import Completion, Grader, Policy, SampleRequest, SamplingParams, State
@@ -111,12 +113,6 @@ def group_rows(prompts: Sequence[str], group: int) -> list[int]:
 
 
 @dataclass(slots=True)
-class _Graded:
-    scores: list[Score]
-    seconds: float
-
-
-@dataclass(slots=True)
 class _Group:
     """The completions of one instance and their scores."""
 
@@ -134,6 +130,17 @@ class _Seconds:
     generate: float = 0.0
     grade: float = 0.0
     wait: float = 0.0
+
+
+def _sample(
+    policy: Policy, requests: Sequence[SampleRequest], params: SamplingParams, on_done: OnDone
+) -> list[list[Completion]]:
+    """Samples, and hands over completions as they end, or all at once where the policy does not say when they do."""
+    if isinstance(policy, TransformersPolicy):
+        return policy.sample(requests, params, on_done)
+    answers = policy.sample(requests, params)
+    on_done([(place, sample, item) for place, items in enumerate(answers) for sample, item in enumerate(items)])
+    return answers
 
 
 class EngineRollout:
@@ -229,28 +236,24 @@ class EngineRollout:
                 model.train(training)
 
     def _round(self, wanted: Sequence[tuple[int, SampleRequest]], policy: Policy, seconds: _Seconds) -> list[_Group]:
-        """Samples and grades a group for every request; a part is graded while the next is sampled."""
+        """Samples and grades a group for every request; what has ended is graded while the others are sampled."""
         config = self._config
         params = SamplingParams(config.temperature, config.top_p, config.max_new_tokens)
         begin = time.perf_counter()
         given: list[list[Completion]] = []
-        graded: list[Future[_Graded]] = []
+        grading = Grading([request.state for _, request in wanted], self._grader, config, self._thread)
         chunk = -(-len(wanted) // config.rollout_chunks)
         for start in range(0, len(wanted), chunk):
             requests = [request for _, request in wanted[start : start + chunk]]
-            completions = policy.sample(requests, params)
-            given += completions
-            states = [request.state for request in requests for _ in range(request.n)]
-            graded.append(self._thread.submit(self._grade, states, [item for group in completions for item in group]))
+            given += _sample(policy, requests, params, functools.partial(grading.add, start))
         sampled = time.perf_counter()
-        parts = [future.result() for future in graded]
+        scores = grading.scores()
         seconds.generate += sampled - begin
-        seconds.grade += sum(part.seconds for part in parts)
+        seconds.grade += grading.seconds
         seconds.wait += time.perf_counter() - sampled
-        scores = iter([score for part in parts for score in part.scores])
         return [
-            _Group(instance, completions, [next(scores) for _ in completions])
-            for (instance, _), completions in zip(wanted, given, strict=True)
+            _Group(instance, completions, [scores[place, sample] for sample in range(len(completions))])
+            for place, ((instance, _), completions) in enumerate(zip(wanted, given, strict=True))
         ]
 
     def _skip(self, rows: Sequence[int], wanted: list[tuple[int, SampleRequest]]) -> int:
@@ -315,10 +318,6 @@ class EngineRollout:
             policy = self._factory(model, self._data.tokenizer, self._config, self._data.prompt_style)
             self._policy = (model, policy)
         return self._policy[1]
-
-    def _grade(self, states: list[State], completions: list[Completion]) -> _Graded:
-        begin = time.perf_counter()
-        return _Graded(score(states, completions, self._grader, self._config), time.perf_counter() - begin)
 
 
 def take_rewards(**columns: Any) -> list[float]:

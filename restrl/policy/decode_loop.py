@@ -8,7 +8,7 @@ Shapes: P distinct prompts, B rows (one per completion), L prompt tokens with pa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -25,6 +25,8 @@ from restrl.policy.shared_batch import SharedBatch
 from restrl.policy.shared_prefix import sharing_attention
 from restrl.policy.text import StopChecker
 from restrl.types import SamplingParams
+
+OnOver = Callable[[Mapping[tuple[int, ...], int] | None, Sequence[int]], None]
 
 # Steps by which the cache grows when it is full.
 _GROWTH = 64
@@ -137,9 +139,10 @@ def decode(
     params: SamplingParams,
     eos_ids: frozenset[int],
     pad_id: int,
+    on_over: OnOver,
     path_cache: PathCache | None = None,
     prefixes: PrefixTree | None = None,
-) -> dict[tuple[int, ...], int]:
+) -> None:
     """Generates every row to its end, in place.
 
     Args:
@@ -148,19 +151,19 @@ def decode(
         params: How to sample.
         eos_ids: Tokens that end a completion.
         pad_id: Fills the left of shorter prompts.
+        on_over: Called with how many tokens of each distinct prompt were prefilled (padding, and all that ``prefixes``
+            has run, excluded), and with the numbers of rows that have ended since the last call, at last of all others.
         path_cache: Keys and values of earlier prompts, and where those of these prompts are kept.
         prefixes: Keys and values of prompts and their beginnings; those of a prompt, of at least two tokens, are then
             read once for all its rows. None: every row has a copy.
-
-    Returns:
-        How many tokens of each distinct prompt were prefilled; padding, and all that ``prefixes`` has run, excluded.
     """
     if prefixes is None:
-        return _run(_Batch(model, rows, pad_id, path_cache), rows, params, eos_ids, model.device)
+        _run(_Batch(model, rows, pad_id, path_cache), rows, params, eos_ids, model.device, on_over)
+        return
     cache = Cache(layer_class_to_replicate=_GrowingLayer)
     shared = SharedBatch(model, rows, cache, prefixes)
     with sharing_attention(model):
-        return _run(shared, rows, params, eos_ids, model.device)
+        _run(shared, rows, params, eos_ids, model.device, on_over)
 
 
 def _run(
@@ -169,8 +172,9 @@ def _run(
     params: SamplingParams,
     eos_ids: frozenset[int],
     device: torch.device,
-) -> dict[tuple[int, ...], int]:
-    """Draws tokens until every row is over; returns how many tokens of each distinct prompt were prefilled."""
+    on_over: OnOver,
+) -> None:
+    """Draws tokens until every row is over."""
     logits_BV = batch.begin()
     longest = max(row.budget for row in rows)
     uniforms_BT = torch.from_numpy(np.stack([row.uniforms[:longest] for row in rows])).to(device)
@@ -185,6 +189,7 @@ def _run(
         if all(over):
             break
         if sum(over) > _COMPACT_SHARE * len(over):
+            on_over(batch.prefilled, [alive[slot] for slot, done in enumerate(over) if done])
             kept = [slot for slot, done in enumerate(over) if not done]
             kept_B = torch.tensor(kept, device=device)
             batch.keep(kept, kept_B)
@@ -192,7 +197,7 @@ def _run(
             alive = [alive[slot] for slot in kept]
             over = [False] * len(kept)
         logits_BV = batch.step(tokens_B, step)
-    return batch.prefilled
+    on_over(batch.prefilled, alive)
 
 
 class _Batch:

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from restrl.errors import ConfigError, EngineError, ModelError
 from restrl.policy import prompting
-from restrl.policy.decode_loop import Row, decode, supports_loop
+from restrl.policy.decode_loop import OnOver, Row, decode, supports_loop
 from restrl.policy.engine import EngineStats, check_requests
 from restrl.policy.generate_loop import decode_with_generate
 from restrl.policy.memory import memory_advice
@@ -41,6 +41,8 @@ _PREFIX_TOKENS = 32_768
 # Below this many rows, or this many rows a prompt, every row reading its own copy is quicker.
 _SHARING_ROWS = 32
 _SHARING_FACTOR = 2
+
+OnDone = Callable[[Sequence[tuple[int, int, Completion]]], None]
 
 _log = logging.getLogger(__name__)
 
@@ -182,8 +184,16 @@ class TransformersPolicy:
             return None
         return PrefixTree(prefix_tokens)
 
-    def sample(self, requests: Sequence[SampleRequest], params: SamplingParams) -> list[list[Completion]]:
+    def sample(
+        self, requests: Sequence[SampleRequest], params: SamplingParams, on_done: OnDone | None = None
+    ) -> list[list[Completion]]:
         """Samples ``request.n`` completions per request, in the order of the requests.
+
+        Args:
+            requests: The requests.
+            params: How to sample.
+            on_done: Called on the way with completions that are done, so that something can be made of them while the
+                others are sampled: the number of the request, which of its completions, and the completion.
 
         Raises:
             ConfigError: A sampling parameter or a request is out of range.
@@ -204,16 +214,7 @@ class TransformersPolicy:
             for slots in self._batches(requests, prompts, params.max_new_tokens):
                 rows = [self._row(requests[s.request], s.sample, prompts[s.request], params) for s in slots]
                 shares = self._shares(rows)
-                prefilled = self._decode(rows, params, shares)
-                for slot, row in zip(slots, rows, strict=True):
-                    length = len(row.prompt_ids)
-                    # The first row of a prompt pays for what was run, the others share it.
-                    run = length if prefilled is None else prefilled.pop(row.prompt_ids, 0)
-                    if run and shares:
-                        run = fresh.pop(row.prompt_ids, run)
-                    self.stats.prompt_tokens_prefilled += run
-                    self.stats.prompt_tokens_reused += length - run
-                    results[slot.request][slot.sample] = self._completion(row, length - run)
+                self._decode(rows, params, shares, self._ending(slots, rows, results, fresh if shares else {}, on_done))
         self.stats.seconds += time.perf_counter() - began
         return [[completion for completion in result if completion is not None] for result in results]
 
@@ -230,13 +231,54 @@ class TransformersPolicy:
         enough = len(rows) >= max(_SHARING_ROWS, _SHARING_FACTOR * len(prompts))
         return self.prefixes is not None and enough and min(map(len, prompts)) > 1
 
-    def _decode(self, rows: Sequence[Row], params: SamplingParams, shares: bool) -> dict[tuple[int, ...], int] | None:
-        """Generates rows; returns the tokens run of each prompt, None if every row ran its own."""
+    def _decode(self, rows: Sequence[Row], params: SamplingParams, shares: bool, on_over: OnOver) -> None:
+        """Generates rows."""
         if self._own_loop:
             prefixes = self.prefixes if shares else None
-            return decode(self.model, rows, params, self._eos_ids, self._pad_id, self._path_cache, prefixes)
-        decode_with_generate(self.model, rows, params, self._eos_ids, self._pad_id)
-        return None
+            decode(self.model, rows, params, self._eos_ids, self._pad_id, on_over, self._path_cache, prefixes)
+        else:
+            decode_with_generate(self.model, rows, params, self._eos_ids, self._pad_id)
+            on_over(None, range(len(rows)))
+
+    def _ending(
+        self,
+        slots: Sequence[Slot],
+        rows: Sequence[Row],
+        results: list[list[Completion | None]],
+        fresh: dict[tuple[int, ...], int],
+        on_done: OnDone | None,
+    ) -> OnOver:
+        """Returns what makes completions of rows that have ended.
+
+        Args:
+            slots: Where the completion of each row goes.
+            rows: The rows.
+            results: Where it goes.
+            fresh: What of each prompt is run at most, where that is not what the loop runs itself.
+            on_done: Is told of completions.
+        """
+        run: list[int] = []
+
+        def end(prefilled: Mapping[tuple[int, ...], int] | None, ended: Sequence[int]) -> None:
+            if not run:
+                # The first row of a prompt pays for what was run, the others share it.
+                left = None if prefilled is None else dict(prefilled)
+                for row in rows:
+                    own = len(row.prompt_ids) if left is None else left.pop(row.prompt_ids, 0)
+                    run.append(fresh.pop(row.prompt_ids, own) if own else 0)
+            done = []
+            for index in ended:
+                slot, row = slots[index], rows[index]
+                length = len(row.prompt_ids)
+                self.stats.prompt_tokens_prefilled += run[index]
+                self.stats.prompt_tokens_reused += length - run[index]
+                completion = self._completion(row, length - run[index])
+                results[slot.request][slot.sample] = completion
+                done.append((slot.request, slot.sample, completion))
+            if on_done is not None:
+                on_done(done)
+
+        return end
 
     def fits(self, state: State) -> bool:
         """Whether the prompt of a state leaves room for at least one token in the model's context."""

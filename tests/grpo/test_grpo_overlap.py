@@ -1,4 +1,4 @@
-"""A part of a step is graded while the next part is sampled, and the step waits for nothing but the last part."""
+"""What has ended is graded while the rest of a step is sampled, and the step waits for nothing but the last of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from tiny_models import save_tiny_model
 
+from restrl.errors import GraderError
+from restrl.grpo.rollout import engine_policy
+from restrl.policy.transformers_engine import OnDone, TransformersPolicy
 from restrl.types import Completion, Grade, Problem, SampleRequest, SamplingParams
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -86,3 +89,46 @@ def test_parts_change_no_reward(model_dir: Path, tmp_path: Path) -> None:
     for output in outputs[1:]:
         assert output["completion_ids"] == outputs[0]["completion_ids"]
         assert output["shaped_reward"] == outputs[0]["shaped_reward"]
+
+
+def test_completions_are_graded_while_others_of_the_same_part_are_sampled(model_dir: Path, tmp_path: Path) -> None:
+    grader = SlowGrader()
+
+    def make_policy(*args: Any) -> Any:
+        policy = engine_policy(*args)
+        assert isinstance(policy, TransformersPolicy)
+        inner = policy.sample
+
+        def sample(requests: Any, params: SamplingParams, on_done: OnDone | None = None) -> Any:
+            seen: list[int] = []
+
+            def meet(done: Any) -> None:
+                # Sampling goes on only after what ended before has been graded.
+                assert not seen or grader.graded.acquire(timeout=PATIENCE_S), "nothing was graded meanwhile"
+                seen.append(len(done))
+                assert on_done is not None
+                on_done(done)
+
+            answers = inner(requests, params, meet)
+            assert len(seen) > 1
+            return answers
+
+        policy.sample = sample  # type: ignore[method-assign]
+        return policy
+
+    config = dataclasses.replace(SMALL, prompts_per_step=4, rollout_chunks=1, max_new_tokens=60)
+    streamed = step(build_bench(model_dir, tmp_path / "a", config, make_states(4), grader, make_policy))
+    whole = step(build_bench(model_dir, tmp_path / "b", config, make_states(4), CharGrader(), RecordingPolicy))
+    assert streamed["completion_ids"] == whole["completion_ids"]
+    assert streamed["shaped_reward"] == whole["shaped_reward"]
+
+
+def test_a_grader_that_fails_on_the_way_is_heard(model_dir: Path, tmp_path: Path) -> None:
+    class Failing(CharGrader):
+        def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Grade]:
+            raise GraderError("no sandbox")
+
+    config = dataclasses.replace(SMALL, prompts_per_step=4, rollout_chunks=1)
+    bench = build_bench(model_dir, tmp_path, config, make_states(4), Failing(), engine_policy)
+    with pytest.raises(GraderError, match="no sandbox"):
+        step(bench)

@@ -237,3 +237,24 @@ def test_wrong_parameters_are_named(policy: TransformersPolicy, params: Sampling
 
 def test_no_requests_no_completions(policy: TransformersPolicy) -> None:
     assert policy.sample([], PARAMS) == []
+
+
+@pytest.mark.parametrize("loop", ["auto", "loop", "generate"])
+def test_completions_are_told_as_they_end_each_once(tiny_plain_model_dir: Path, loop: str) -> None:
+    engine = TransformersPolicy(tiny_plain_model_dir, device="cpu", decode_loop=loop, max_batch_size=24)
+    requests = _mixed_requests(30)
+    told: list[int] = []
+    seen = {}
+
+    def on_done(done):
+        told.append(len(done))
+        for place, sample, completion in done:
+            assert (place, sample) not in seen
+            seen[place, sample] = completion
+
+    answers = engine.sample(requests, PARAMS, on_done)
+    assert seen == {(i, j): completion for i, row in enumerate(answers) for j, completion in enumerate(row)}
+    quiet = TransformersPolicy(tiny_plain_model_dir, device="cpu", decode_loop=loop, max_batch_size=24)
+    assert quiet.sample(requests, PARAMS) == answers and quiet.stats.completions == engine.stats.completions
+    batches = math.ceil(sum(request.n for request in requests) / 24)
+    assert len(told) == batches if loop == "generate" else len(told) > batches
