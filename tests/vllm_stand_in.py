@@ -163,7 +163,7 @@ class LLM:
         (first,) = {(params.temperature, params.top_p) for params in sampling_params}
         ends = frozenset([self._tokenizer.eos_token_id, *(sampling_params[0].stop_token_ids or ())])
         with torch.inference_mode():
-            decode(model, rows, Sampling(*first, max(row.budget for row in rows)), ends, 0)
+            decode(model, rows, Sampling(*first, max(row.budget for row in rows)), ends, 0, lambda *_: None)
         return [self._output(row) for row in rows]
 
     def _with_adapter(self, path: str) -> Any:

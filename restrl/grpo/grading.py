@@ -24,6 +24,7 @@ class Grading:
         self._waiting: deque[tuple[int, int, Completion]] = deque()
         self._tasks: list[Future[None]] = []
         self._scores: dict[tuple[int, int], Score] = {}
+        self._failed = False
         self.seconds = 0.0
 
     def add(self, start: int, done: Sequence[tuple[int, int, Completion]]) -> None:
@@ -43,10 +44,13 @@ class Grading:
 
     def _grade(self) -> None:
         taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if not taken:
+        if not taken or self._failed:
             return
         begin = time.perf_counter()
+        # Stays so if the grader fails: then nothing more of this step is graded, and nobody waits for it.
+        self._failed = True
         states = [self._states[place] for place, _, _ in taken]
         scores = score(states, [completion for _, _, completion in taken], self._grader, self._config)
         self._scores.update(((place, sample), item) for (place, sample, _), item in zip(taken, scores, strict=True))
+        self._failed = False
         self.seconds += time.perf_counter() - begin

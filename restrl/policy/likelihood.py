@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from restrl.errors import ConfigError
+from restrl.policy.notes import own_logprobs, token_notes
 from restrl.policy.prompting import encode_boundaries
-from restrl.policy.shared_batch import continuation_logits
 from restrl.policy.transformers_engine import TransformersPolicy
 from restrl.types import Policy, State, ValueModel
 
@@ -116,11 +116,6 @@ def _means(
 @torch.inference_mode()
 def _forward(policy: TransformersPolicy, rows: Sequence[tuple[int, ...]], starts: Sequence[int]) -> list[list[float]]:
     """The log-probability of the first 0, 1, 2, ... tokens of every row's code."""
-    model: Any = policy.model
-    logits_BTV = continuation_logits(model, rows, starts, policy.prefixes)[:, :-1].float()
-    rests = [row[start:] for row, start in zip(rows, starts, strict=True)]
-    longest = logits_BTV.shape[1]
-    targets_BT = torch.tensor([[*rest, *([0] * (longest - len(rest)))] for rest in rests], device=model.device)
-    logprobs_BT = torch.gather(logits_BTV, 2, targets_BT[:, :, None])[..., 0] - torch.logsumexp(logits_BTV, dim=-1)
-    sums_BT = torch.nn.functional.pad(logprobs_BT.double().cumsum(1), (1, 0))
-    return [sums[: len(rest) + 1] for sums, rest in zip(sums_BT.tolist(), rests, strict=True)]
+    notes = token_notes(policy.model, rows, starts, own_logprobs, policy.scoring)
+    # The last token of the prompt has nothing to say.
+    return [torch.nn.functional.pad(item[1:, 0].double().cumsum(0), (1, 0)).tolist() for item in notes]

@@ -55,51 +55,6 @@ def supports_sharing(model: PreTrainedModel) -> bool:
     return close and sharing.layers == len(sharing.states.keys)
 
 
-def continuation_logits(
-    model: PreTrainedModel, rows: Sequence[Sequence[int]], starts: Sequence[int], prefixes: PrefixTree | None
-) -> torch.Tensor:
-    """Returns the logits from the last token of every row's prompt on, shape (B, T, V), rows padded on the right.
-
-    Args:
-        model: A causal language model in evaluation mode.
-        rows: Token ids of B rows.
-        starts: How many tokens of each row are the prompt's, in [1, length].
-        prefixes: Keeps the prompts' keys and values, so that rows of one prompt share them; None: every row is run
-            whole.
-    """
-    device = model.device
-    longest = max(len(row) - start + 1 for row, start in zip(rows, starts, strict=True))
-    group_of: dict[tuple[int, ...], int] = {}
-    beginnings = [tuple(row[: start - 1]) for row, start in zip(rows, starts, strict=True)]
-    groups = [group_of.setdefault(beginning, len(group_of)) for beginning in beginnings]
-    if prefixes is None or () in group_of or len(rows) < 2 * len(group_of):
-        whole = max(map(len, rows))
-        first = min(starts) - 1
-        ids_BT = torch.tensor([[*row, *([0] * (whole - len(row)))] for row in rows], device=device)
-        # No mask: in a causal model nothing before the padding sees it.
-        logits_BTV = model(input_ids=ids_BT, use_cache=False, logits_to_keep=whole - first).logits
-        begins_B1 = torch.tensor([[start - 1 - first] for start in starts], device=device)
-        columns_BT = (begins_B1 + torch.arange(longest, device=device)).clamp_max(whole - first - 1)
-        index_BTV = columns_BT[..., None].expand(-1, -1, logits_BTV.shape[-1])
-        return cast(torch.Tensor, logits_BTV.gather(1, index_BTV))
-    states = prefixes.states(model, list(group_of))
-    rests = [list(row[start - 1 :]) for row, start in zip(rows, starts, strict=True)]
-    ids_BT = torch.tensor([[*rest, *([0] * (longest - len(rest)))] for rest in rests], device=device)
-    begins_B1 = torch.tensor([[start - 1] for start in starts], device=device)
-    # Padding has places too, and a model with learned ones has no more than its context.
-    lasts_B1 = torch.tensor([[len(row) - 1] for row in rows], device=device)
-    with sharing_attention(model):
-        output = forward(
-            model,
-            Sharing(states, groups),
-            input_ids=ids_BT,
-            attention_mask=own_bias([longest] * len(rests), longest, states.bias),
-            position_ids=torch.minimum(begins_B1 + torch.arange(longest, device=device), lasts_B1),
-            use_cache=False,
-        )
-    return cast(torch.Tensor, output.logits)
-
-
 class SharedBatch:
     """Rows that hold the keys and values of what they have generated, and share those of their prompts.
 

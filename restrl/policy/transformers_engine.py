@@ -38,6 +38,8 @@ DECODE_LOOPS: tuple[str, ...] = ("auto", "shared", "loop", "generate")
 
 # Prompt tokens whose keys and values a policy with fixed weights keeps for its next batches, each path once.
 _PREFIX_TOKENS = 32_768
+# Tokens of one forward that scores given text: what a processor's cache holds the logits of.
+_SCORING_TOKENS = 4_096
 # Below this many rows, or this many rows a prompt, every row reading its own copy is quicker.
 _SHARING_ROWS = 32
 _SHARING_FACTOR = 2
@@ -65,6 +67,7 @@ class TransformersPolicy:
     Attributes:
         stats: Counters.
         prefixes: Keys and values of prompts and what they begin with; None if rows do not share.
+        scoring: The same for `restrl.policy.likelihood`, with the log-probability of every token.
         section: Of the settings that it was made from, for messages.
 
     Raises:
@@ -162,6 +165,7 @@ class TransformersPolicy:
             )
         self._path_cache = PathCache(path_cache_tokens) if path_cache_tokens else None
         self.prefixes = self._prefix_cache(decode_loop, prefix_tokens)
+        self.scoring = None if self.prefixes is None else PrefixTree(prefix_tokens, _SCORING_TOKENS)
         self._detokenizer = Detokenizer(tokenizer)
         self._eos_ids = eos_ids(model, tokenizer)
         pad = tokenizer.pad_token_id
@@ -222,8 +226,9 @@ class TransformersPolicy:
         """Drops kept keys and values; call it when the weights have changed."""
         if self._path_cache is not None:
             self._path_cache.clear()
-        if self.prefixes is not None:
-            self.prefixes.clear()
+        for tree in (self.prefixes, self.scoring):
+            if tree is not None:
+                tree.clear()
 
     def _shares(self, rows: Sequence[Row]) -> bool:
         """Whether the rows of a batch share their prompts."""

@@ -34,8 +34,9 @@ from transformers import (
     PreTrainedModel,
 )
 
+from restrl.policy.notes import token_notes
 from restrl.policy.prefix_tree import PrefixTree
-from restrl.policy.shared_batch import continuation_logits, supports_sharing
+from restrl.policy.shared_batch import supports_sharing
 
 NUM_FEATURES = 5
 _FLOOR = -12.0
@@ -162,17 +163,7 @@ class SurpriseReader(torch.nn.Module):
     @torch.no_grad()
     def _read(self, rows: Sequence[tuple[int, ...]], starts: Sequence[int]) -> list[torch.Tensor]:
         """Returns (tokens from the last of the prompt on, F) for every row."""
-        tree = self._prefix_tree()
-        if tree is not None:
-            items = tree.read(self.policy, rows, starts, _features_of)
-        else:
-            device = self.surprise.weight.device
-            logits_BTV = continuation_logits(self.policy, rows, starts, None)
-            rests = [row[start - 1 :] for row, start in zip(rows, starts, strict=True)]
-            longest = logits_BTV.shape[1]
-            ids_BT = torch.tensor([[*rest, *([0] * (longest - len(rest)))] for rest in rests], device=device)
-            x_BTF = _features_of(logits_BTV, ids_BT)
-            items = [item[: len(rest)].clone() for item, rest in zip(x_BTF, rests, strict=True)]
+        items = token_notes(self.policy, rows, starts, _features_of, self._prefix_tree())
         for item in items:
             item[0, : NUM_FEATURES - 1] = 0.0
         return items

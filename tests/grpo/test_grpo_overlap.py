@@ -125,10 +125,16 @@ def test_completions_are_graded_while_others_of_the_same_part_are_sampled(model_
 
 def test_a_grader_that_fails_on_the_way_is_heard(model_dir: Path, tmp_path: Path) -> None:
     class Failing(CharGrader):
+        calls = 0
+
         def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Grade]:
+            self.calls += 1
             raise GraderError("no sandbox")
 
     config = dataclasses.replace(SMALL, prompts_per_step=4, rollout_chunks=1)
-    bench = build_bench(model_dir, tmp_path, config, make_states(4), Failing(), engine_policy)
+    grader = Failing()
+    bench = build_bench(model_dir, tmp_path, config, make_states(4), grader, engine_policy)
     with pytest.raises(GraderError, match="no sandbox"):
         step(bench)
+    bench.rollout.close()
+    assert grader.calls == 1

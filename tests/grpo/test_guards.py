@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,16 +191,18 @@ def test_the_first_broken_number_is_found(breaks: str, said: str) -> None:
 
 
 class Outage(CharGrader):
-    """Fails in the calls ``fails``, counted from 1; a step of `RESUME` makes two."""
+    """Fails so many times before it grades the first program of a step: {step of `RESUME`, from 1: times}."""
 
-    def __init__(self, fails: Sequence[int]) -> None:
+    def __init__(self, fails: Mapping[int, int]) -> None:
         super().__init__()
-        self.fails, self.calls = set(fails), 0
+        self.fails, self.graded = dict(fails), 0
 
     def grade(self, pairs: Sequence[tuple[Problem, str]]) -> list[Grade]:
-        self.calls += 1
-        if self.calls in self.fails:
+        before, at = divmod(self.graded, RESUME.prompts_per_step * RESUME.num_generations)
+        if at == 0 and self.fails.get(before + 1, 0):
+            self.fails[before + 1] -= 1
             raise GraderError("the sandbox is gone")
+        self.graded += len(pairs)
         return super().grade(pairs)
 
 
@@ -212,10 +214,10 @@ def test_training_waits_for_a_grader_and_ends_in_the_same_bytes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
-    grader = Outage([5, 6, 7, 10])
+    grader = Outage({3: 3, 4: 1})
     with caplog.at_level(logging.WARNING):
         train(model_dir, tmp_path, grader, grader_patience_s=60.0)
-    assert grader.calls == 14  # two for each of five steps, and the four that failed
+    assert grader.graded == 5 * 8 and not any(grader.fails.values())
     assert weights(tmp_path) == weights(uninterrupted)
     logs = [read_metrics(path / "metrics.jsonl") for path in (tmp_path, uninterrupted)]
     assert [r["reward"] for r in logs[0]] == [r["reward"] for r in logs[1]]
@@ -230,7 +232,7 @@ def test_an_outage_that_lasts_saves_the_state_and_the_run_goes_on(
 ) -> None:
     monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
     with pytest.raises(GraderError, match=r"has failed for .* s \(grpo.grader_patience_s\).*continues after step 3$"):
-        train(model_dir, tmp_path, Outage(range(7, 99)), grader_patience_s=0.03)
+        train(model_dir, tmp_path, Outage({4: 99}), grader_patience_s=0.03)
     assert latest_complete(tmp_path / "checkpoints") == tmp_path / "checkpoints" / "checkpoint-3"
     assert train(model_dir, tmp_path) == [4, 5]
     assert weights(tmp_path) == weights(uninterrupted)
@@ -244,7 +246,7 @@ def test_waits_grow_and_end_with_the_patience() -> None:
         waits.append(seconds)
         return False
 
-    grader = PatientGrader(Outage(range(99)), 100.0, wait)
+    grader = PatientGrader(Outage({1: 99}), 100.0, wait)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(patience.time, "monotonic", lambda: float(next(clock)))
         with pytest.raises(GraderError, match="has failed for 100 s"):
@@ -366,7 +368,7 @@ def test_sigterm_while_the_grader_is_out_of_order_does_not_wait(
 
     monkeypatch.setattr("restrl.grpo.trainer.PatientGrader", Told)
     with pytest.raises(stopping.Terminated):
-        train(model_dir, tmp_path, Outage(range(7, 99)), grader_patience_s=3600.0)
+        train(model_dir, tmp_path, Outage({4: 99}), grader_patience_s=3600.0)
     assert latest_complete(tmp_path / "checkpoints") == tmp_path / "checkpoints" / "checkpoint-3"
     stopping._requested.clear()
     monkeypatch.undo()

@@ -17,9 +17,10 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from restrl.actions import split_actions
 from restrl.errors import ConfigError
 from restrl.policy.model_dir import load_tokenizer
+from restrl.policy.notes import own_logprobs, token_notes
 from restrl.policy.packing import common_prefix
 from restrl.policy.prefix_tree import PrefixTree
-from restrl.policy.shared_batch import continuation_logits, supports_sharing
+from restrl.policy.shared_batch import supports_sharing
 from restrl.policy.shared_prefix import (
     ATTENTION,
     PrefixStates,
@@ -217,13 +218,15 @@ def test_logits_after_a_prompt_are_those_of_the_whole_row(kind: str, tiny_plain_
     rows = [(5, 6, 7, 8), (5, 6, 7, 8, 9, 10, 11), (5, 6, 7), (3, 2, 1, 4, 5, 6, 7, 8, 9), (3, 2, 1, 4, 5, 6, 7, 1)]
     starts = [3, 3, 3, 7, 7]
     with torch.inference_mode():
-        whole = continuation_logits(model, rows, starts, None)
-        shared = continuation_logits(model, rows, starts, PrefixTree(100))
-        assert whole.shape == shared.shape == (5, 5, model.config.vocab_size)
-        for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
-            alone = model(input_ids=torch.tensor([row])).logits[0, start - 1 :]
-            for logits in (whole, shared):
-                assert torch.allclose(logits[number, : len(alone)], alone, atol=1e-4)
+        for tree in (None, PrefixTree(100), PrefixTree(0, 7)):
+            logits = token_notes(model, rows, starts, lambda logits_BTV, _: logits_BTV, tree)
+            logprobs = token_notes(model, rows, starts, own_logprobs, None if tree is None else PrefixTree(100))
+            for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
+                alone = model(input_ids=torch.tensor([row])).logits[0, start - 1 :]
+                assert logits[number].shape == alone.shape
+                assert torch.allclose(logits[number], alone, atol=1e-4)
+                expected = torch.log_softmax(alone[:-1], dim=-1)[range(len(row) - start), list(row[start:])]
+                assert torch.allclose(logprobs[number][1:, 0], expected, atol=1e-4)
 
 
 def test_the_common_prefix_of_one_row_is_the_row() -> None:
