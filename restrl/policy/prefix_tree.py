@@ -27,6 +27,8 @@ Note = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # What a forward costs besides its tokens, in tokens: a bucket more must save as many.
 _FORWARD_TOKENS = 48
+# Most memory of the keys and values that are kept between calls: of a large model, fewer tokens than allowed.
+_MAX_BYTES = 1 << 30
 
 
 class _Node:
@@ -69,7 +71,8 @@ class PrefixTree:
     """See the module.
 
     Args:
-        max_tokens: Most tokens kept between calls, the least recently used dropped first; 0 keeps none.
+        max_tokens: Most tokens kept between calls, a gibibyte at most, the least recently used dropped first; 0
+            keeps none.
         max_batch_tokens: Tokens of one forward, padding included.
 
     Attributes:
@@ -81,6 +84,7 @@ class PrefixTree:
         self._max_tokens, self._max_batch_tokens = max_tokens, max_batch_tokens
         self._root = _Node(None, (), None, None, None, 0)
         self._clock = 0
+        self._token_bytes = 1
         self.tokens = 0
         self.run_tokens = 0
 
@@ -202,6 +206,7 @@ class PrefixTree:
         own_values = values[:, :, new].clone(memory_format=torch.contiguous_format)
         node.children[row[at]] = _Node(node, row[at:], own_keys, own_values, own_notes, self._clock)
         self.tokens += len(row) - at
+        self._token_bytes = (own_keys.nbytes + own_values.nbytes) // (len(row) - at)
 
     def _gather(self, prefixes: Sequence[Tokens]) -> PrefixStates:
         """Puts the keys and values of known sequences side by side, padded on the left."""
@@ -224,12 +229,13 @@ class PrefixTree:
 
     def _shrink(self) -> None:
         """Drops ends of paths until no more is kept than allowed, those not used for longest first."""
-        if self.tokens <= self._max_tokens:
+        limit = min(self._max_tokens, _MAX_BYTES // self._token_bytes)
+        if self.tokens <= limit:
             return
         order = itertools.count()
         ends = [(node.used, next(order), node) for node in self._nodes() if not node.children]
         heapq.heapify(ends)
-        while self.tokens > self._max_tokens:
+        while self.tokens > limit:
             _, _, node = heapq.heappop(ends)
             parent = node.parent
             assert parent is not None

@@ -128,6 +128,15 @@ def test_the_least_recently_used_ends_go_first(model: Any) -> None:
         assert tree.run_tokens == before
 
 
+def test_keys_and_values_take_a_bounded_memory(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two layers, keys and values, two heads of four numbers in double precision: 256 bytes a token.
+    monkeypatch.setattr("restrl.policy.prefix_tree._MAX_BYTES", 256 * 4 + 255)
+    tree = PrefixTree(100)
+    with torch.inference_mode():
+        tree.states(model, [(1, 2, 3), (3, 2, 1)])
+    assert tree.tokens == 3
+
+
 @settings(max_examples=80, deadline=None)
 @given(lengths=st.lists(st.integers(1, 9), max_size=8), cost=st.integers(0, 12))
 def test_buckets_cost_least(lengths: list[int], cost: int) -> None:
