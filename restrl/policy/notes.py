@@ -27,7 +27,7 @@ def token_notes(
         rows: Token ids of B rows.
         starts: How many tokens of each row are the prompt's, in [1, length].
         note: Makes the notes (B, T, F) on tokens (B, T) from the logits (B, T, V) after each of them. What it says of
-            the last token of the prompt must not depend on the logits before that.
+            the last token of the prompt as to the logits before that is not to be used.
         tree: Runs what it has not run before; None: every row is run whole.
     """
     if tree is not None:

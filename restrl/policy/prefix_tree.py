@@ -3,7 +3,8 @@
 All states of a search tree begin with the same prompt, and each begins with its parent's code. A `PrefixTree` holds
 the keys and values of every distinct token path once, finds the longest known beginning of a sequence at any token,
 and runs only what comes after it: in few forwards, of sequences of like length (`buckets`), which attend to what is
-known (`restrl.policy.shared_prefix`). It can keep notes on every token too, whatever is made of the logits there.
+known (`restrl.policy.shared_prefix`). Of texts after a prompt it can keep notes on every token too, whatever is made
+of the logits there; the logits of prompts are not computed.
 
 Shapes: N layers, G sequences, K key-value heads, T new tokens, L known tokens, D head size, V vocabulary, F numbers of
 a note.
@@ -23,6 +24,8 @@ from transformers.cache_utils import DynamicCache
 from restrl.policy.shared_prefix import PrefixStates, Sharing, forward, lowest, own_bias, sharing_attention
 
 Tokens = tuple[int, ...]
+# Which tree, and the tokens.
+Path = tuple[int, Tokens]
 Note = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # What a forward costs besides its tokens, in tokens: a bucket more must save as many.
@@ -82,7 +85,8 @@ class PrefixTree:
 
     def __init__(self, max_tokens: int, max_batch_tokens: int = 16_384) -> None:
         self._max_tokens, self._max_batch_tokens = max_tokens, max_batch_tokens
-        self._root = _Node(None, (), None, None, None, 0)
+        # One tree for sequences without notes, 0, and one for every length of the prompt, after which notes begin.
+        self._roots: dict[int, _Node] = {}
         self._clock = 0
         self._token_bytes = 1
         self.tokens = 0
@@ -96,8 +100,9 @@ class PrefixTree:
             prefixes: Distinct sequences of at least one token.
         """
         self._clock += 1
-        self._extend(model, prefixes, None)
-        states = self._gather(prefixes)
+        paths = [(0, prefix) for prefix in prefixes]
+        self._extend(model, paths, None)
+        states = self._gather(paths)
         self._shrink()
         return states
 
@@ -108,29 +113,35 @@ class PrefixTree:
 
         Args:
             model: As in `states`.
-            rows: Sequences; what they begin with in common with a prompt or an earlier row is not run again.
+            rows: Sequences; what they begin with in common with an earlier row, whose prompt was as long, is not run
+                again.
             starts: How many tokens of each row are the prompt's, in [1, length].
             note: Makes the notes (B, T, F) on tokens (B, T) from the logits (B, T, V) after each of them. The note on
-                a token may depend on the logits before and after it, and nothing else.
+                a token may depend on the logits before and after it; before the last of the prompt there are none.
         """
         self._clock += 1
-        self._extend(model, [row[: start - 1] for row, start in zip(rows, starts, strict=True) if start > 1], note)
-        self._extend(model, rows, note)
+        paths = list(zip(starts, rows, strict=True))
+        self._extend(model, [(start, row[: start - 1]) for start, row in paths], None)
+        self._extend(model, paths, note)
         notes = []
-        for row, start in zip(rows, starts, strict=True):
-            pieces = [node.notes[:count] for node, count in self._walk(row) if node.notes is not None]
-            notes.append(torch.cat(pieces)[start - 1 :])
+        for path in paths:
+            pieces = [node.notes[:count] for node, count in self._walk(path) if node.notes is not None]
+            notes.append(torch.cat(pieces))
         self._shrink()
         return notes
 
     def clear(self) -> None:
         """Forgets everything: the weights have changed."""
-        self._root = _Node(None, (), None, None, None, 0)
+        self._roots.clear()
         self.tokens = 0
 
-    def _walk(self, row: Tokens) -> list[tuple[_Node, int]]:
+    def _root(self, start: int) -> _Node:
+        return self._roots.setdefault(start, _Node(None, (), None, None, None, 0))
+
+    def _walk(self, sequence: Path) -> list[tuple[_Node, int]]:
         """Returns the nodes that a sequence begins with, and how many tokens of each."""
-        node, at = self._root, 0
+        start, row = sequence
+        node, at = self._root(start), 0
         path: list[tuple[_Node, int]] = []
         while at < len(row):
             child = node.children.get(row[at])
@@ -148,20 +159,20 @@ class PrefixTree:
             node = child
         return path
 
-    def _extend(self, model: PreTrainedModel, rows: Sequence[Tokens], note: Note | None) -> None:
+    def _extend(self, model: PreTrainedModel, paths: Sequence[Path], note: Note | None) -> None:
         """Runs what is missing of sequences and keeps it."""
-        todo: list[tuple[Tokens, int]] = []
-        for row in dict.fromkeys(rows):
-            known = sum(count for _, count in self._walk(row))
+        todo: list[tuple[Path, int]] = []
+        for start, row in dict.fromkeys(paths):
+            known = sum(count for _, count in self._walk((start, row)))
             if known < len(row):
-                # A note on the first new token needs the logits before it.
-                todo.append((row, known if note is None else max(0, known - 1)))
-        for bucket in buckets([len(row) - begin for row, begin in todo], self._max_batch_tokens):
+                # A note on the first new token needs the logits before it, but on the last of the prompt.
+                todo.append(((start, row), known if note is None else max(start - 1, known - 1)))
+        for bucket in buckets([len(row) - begin for (_, row), begin in todo], self._max_batch_tokens):
             self._run(model, [todo[i][0] for i in bucket], [todo[i][1] for i in bucket], note)
 
-    def _run(self, model: PreTrainedModel, rows: Sequence[Tokens], begins: Sequence[int], note: Note | None) -> None:
-        """Runs every row from its ``begin`` on, and keeps what is new."""
-        rests = [row[begin:] for row, begin in zip(rows, begins, strict=True)]
+    def _run(self, model: PreTrainedModel, paths: Sequence[Path], begins: Sequence[int], note: Note | None) -> None:
+        """Runs every sequence from its ``begin`` on, and keeps what is new."""
+        rests = [row[begin:] for (_, row), begin in zip(paths, begins, strict=True)]
         self.run_tokens += sum(map(len, rests))
         longest = max(map(len, rests))
         ids_BT = torch.tensor([[*rest, *([0] * (longest - len(rest)))] for rest in rests], device=model.device)
@@ -169,12 +180,13 @@ class PrefixTree:
         inputs: dict[str, Any] = {"input_ids": ids_BT, "past_key_values": cache, "use_cache": True}
         inputs["logits_to_keep"] = 1 if note is None else longest
         if any(begins):
-            group_of: dict[Tokens, int] = {}
-            groups = [group_of.setdefault(row[:begin], len(group_of)) for row, begin in zip(rows, begins, strict=True)]
+            group_of: dict[Path, int] = {}
+            known = [(start, row[:begin]) for (start, row), begin in zip(paths, begins, strict=True)]
+            groups = [group_of.setdefault(path, len(group_of)) for path in known]
             states = self._gather(list(group_of))
             begins_B1 = torch.tensor([[begin] for begin in begins], device=model.device)
             # Padding has places too, and a model with learned ones has no more than its context.
-            lasts_B1 = torch.tensor([[len(row) - 1] for row in rows], device=model.device)
+            lasts_B1 = torch.tensor([[len(row) - 1] for _, row in paths], device=model.device)
             inputs["position_ids"] = torch.minimum(begins_B1 + torch.arange(longest, device=model.device), lasts_B1)
             lengths = list(map(len, rests))
             inputs["attention_mask"] = own_bias(lengths, longest, states.bias, padded_left=False)
@@ -187,17 +199,18 @@ class PrefixTree:
         keys_NBKTD = torch.stack([layer.keys for layer in layers])
         values_NBKTD = torch.stack([layer.values for layer in layers])
         notes_BTF = None if note is None else note(output.logits, ids_BT)
-        for number, (row, begin) in enumerate(zip(rows, begins, strict=True)):
+        for number, (path, begin) in enumerate(zip(paths, begins, strict=True)):
             notes = None if notes_BTF is None else notes_BTF[number]
-            self._keep(row, begin, keys_NBKTD[:, number], values_NBKTD[:, number], notes)
+            self._keep(path, begin, keys_NBKTD[:, number], values_NBKTD[:, number], notes)
 
-    def _keep(self, row: Tokens, begin: int, keys: Any, values: Any, notes: torch.Tensor | None) -> None:
-        """Adds what is new of a row, from its keys and values (N, K, T, D) and notes (T, F) from ``begin`` on."""
-        path = self._walk(row)
+    def _keep(self, sequence: Path, begin: int, keys: Any, values: Any, notes: torch.Tensor | None) -> None:
+        """Adds what is new of a sequence: its keys and values (N, K, T, D) and notes (T, F) from ``begin`` on."""
+        start, row = sequence
+        path = self._walk(sequence)
         at = sum(count for _, count in path)
         if at == len(row):
             return
-        node, count = path[-1] if path else (self._root, 0)
+        node, count = path[-1] if path else (self._root(start), 0)
         if count < len(node.tokens):
             node.split(count)
         new = slice(at - begin, len(row) - begin)
@@ -208,11 +221,11 @@ class PrefixTree:
         self.tokens += len(row) - at
         self._token_bytes = (own_keys.nbytes + own_values.nbytes) // (len(row) - at)
 
-    def _gather(self, prefixes: Sequence[Tokens]) -> PrefixStates:
+    def _gather(self, prefixes: Sequence[Path]) -> PrefixStates:
         """Puts the keys and values of known sequences side by side, padded on the left."""
         paths = [self._walk(prefix) for prefix in prefixes]
         some = next(node for path in paths for node, _ in path)
-        lengths = [len(prefix) for prefix in prefixes]
+        lengths = [len(prefix) for _, prefix in prefixes]
         longest = max(lengths)
         num_layers, num_heads, size, _ = some.keys.shape
         keys_NGKDL = some.keys.new_zeros(num_layers, len(prefixes), num_heads, size, longest)
@@ -245,7 +258,7 @@ class PrefixTree:
                 heapq.heappush(ends, (parent.used, next(order), parent))
 
     def _nodes(self) -> Iterator[_Node]:
-        waiting = list(self._root.children.values())
+        waiting = [node for root in self._roots.values() for node in root.children.values()]
         while waiting:
             node = waiting.pop()
             yield node

@@ -38,8 +38,9 @@ DECODE_LOOPS: tuple[str, ...] = ("auto", "shared", "loop", "generate")
 
 # Prompt tokens whose keys and values a policy with fixed weights keeps for its next batches, each path once.
 _PREFIX_TOKENS = 32_768
-# Tokens of one forward that scores given text: what a processor's cache holds the logits of.
+# Tokens and logits of one forward that scores given text.
 _SCORING_TOKENS = 4_096
+_SCORING_LOGITS = 1 << 28
 # Below this many rows, or this many rows a prompt, every row reading its own copy is quicker.
 _SHARING_ROWS = 32
 _SHARING_FACTOR = 2
@@ -165,7 +166,9 @@ class TransformersPolicy:
             )
         self._path_cache = PathCache(path_cache_tokens) if path_cache_tokens else None
         self.prefixes = self._prefix_cache(decode_loop, prefix_tokens)
-        self.scoring = None if self.prefixes is None else PrefixTree(prefix_tokens, _SCORING_TOKENS)
+        vocab = int(model.get_input_embeddings().weight.shape[0])
+        scoring_tokens = min(_SCORING_TOKENS, max(1, _SCORING_LOGITS // vocab))
+        self.scoring = None if self.prefixes is None else PrefixTree(prefix_tokens, scoring_tokens)
         self._detokenizer = Detokenizer(tokenizer)
         self._eos_ids = eos_ids(model, tokenizer)
         pad = tokenizer.pad_token_id

@@ -157,7 +157,9 @@ class SurpriseReader(torch.nn.Module):
         """Returns where keys, values and features are kept: the policy is frozen; None where rows cannot share."""
         if self._prefixes is None:
             shares = self.surprise.weight.device.type == "cpu" and supports_sharing(self.policy)
-            self._prefixes = (PrefixTree(_PREFIX_TOKENS, _BATCH_TOKENS) if shares else None,)
+            vocab = int(self.policy.get_input_embeddings().weight.shape[0])
+            tokens = min(_BATCH_TOKENS, max(1, _MAX_LOGITS // vocab))
+            self._prefixes = (PrefixTree(_PREFIX_TOKENS, tokens) if shares else None,)
         return self._prefixes[0]
 
     @torch.no_grad()
