@@ -102,7 +102,7 @@ STDIO: list[Attack] = [
     Attack("frames and gc", "reads standard output", "import os\nos.lseek(1, 0, 0)\ntry: print(os.read(1, 100))\nexcept OSError: print('no')", "wrong"),
     Attack("frames and gc", "the request", "import sys\nfr = sys._getframe()\nwhile fr:\n r = fr.f_locals.get('request')\n if r: print(r.get('expected', ''))\n fr = fr.f_back", "wrong"),
     Attack("reading files and processes", "/dev/stdin of the parent", "import os\nprint(open(f'/proc/{os.getppid()}/fd/0').read())", ("error", "wrong"), why="without the uid layer the zygote's may be opened: it is /dev/null"),
-    Attack("memory creep", "hold", "hold = []\nwhile True: hold.append(bytes(1 << 26))", "memory"),
+    Attack("memory creep", "hold", "hold = []\nwhile True: hold.append(bytearray(1 << 26))", "memory"),
     Attack("8 GB allocation", "at once", "x = bytearray(8 << 30)", "memory"),
     Attack("deep recursion", "at the top", "def f(): return f()\nf()", "error"),
     Attack("a sleep just under the limit", "and no answer", "import time\ntime.sleep(0.1)", "wrong"),

@@ -21,6 +21,9 @@ from leftovers import descendants, own_handles, resident_bytes, stray_files, str
 from restrl.grading import GradingConfig, SandboxGrader
 
 CPU_S = 0.25
+# For programs that fill memory: how long that takes is the machine's affair.
+FILLING = {"returning 256 MB", "memory creep"}
+FILLING_CPU_S = 4.0
 MEMORY_BYTES = 1 << 28
 ALL: dict[str, list[Attack]] = {"call": CALL, **TABLES}
 HEALTHY = {
@@ -37,6 +40,11 @@ HEALTHY = {
 
 def _is_costly(row: Attack) -> bool:
     return not {"timeout", "memory"}.isdisjoint([row.verdict] if isinstance(row.verdict, str) else row.verdict)
+
+
+def _fills(row: Attack) -> bool:
+    verdicts = [row.verdict] if isinstance(row.verdict, str) else row.verdict
+    return row.family in FILLING and "timeout" not in verdicts
 
 
 def tables(brief: bool) -> dict[str, list[Attack]]:
@@ -57,7 +65,7 @@ def tables(brief: bool) -> dict[str, list[Attack]]:
 def run(disable: tuple[str, ...] = (), brief: bool = False) -> dict:
     """Returns the grades of all programs by task, and what was found afterwards."""
     chosen = tables(brief)
-    problems = tasks(CPU_S, MEMORY_BYTES)
+    problems, patient = tasks(CPU_S, MEMORY_BYTES), tasks(FILLING_CPU_S, MEMORY_BYTES)
     healthy = tasks(4.0, 1 << 30)
     before = descendants()
     found: dict = {"grades": {}, "healthy": []}
@@ -65,7 +73,11 @@ def run(disable: tuple[str, ...] = (), brief: bool = False) -> dict:
         warm = [(healthy[name], source) for name, source in HEALTHY.items()]
         grader.grade(warm)
         handles, memory = own_handles(), resident_bytes(os.getpid())
-        pairs = [(problems[name], row.source) for name, table in chosen.items() for row in table]
+        pairs = [
+            ((patient if _fills(row) else problems)[name], row.source)
+            for name, table in chosen.items()
+            for row in table
+        ]
         grades = iter(grader.grade(pairs))
         for name, table in chosen.items():
             found["grades"][name] = [
