@@ -53,8 +53,9 @@ class Journal:
         self._lock = threading.Lock()
         self._known: dict[str, deque[tuple[Any, Fraction]]] = defaultdict(deque)
         whole = self._read(path) if path.exists() else 0
-        self._file = open(path, "ab")  # noqa: SIM115
-        self._file.truncate(whole)
+        # A number and no file object: SIGTERM may come between here and the `with`, and a number is nobody's to close.
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        os.ftruncate(self._file, whole)
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +63,7 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        os.close(self._file)
 
     def layer(self, policy: Policy, value_model: ValueModel | None) -> tuple[Policy, ValueModel | None]:
         """Returns the models as a decoder sees them: with a memory (see `restrl.decoding.decode`)."""
@@ -123,11 +124,12 @@ class Journal:
         return whole
 
 
-def append_line(file: Any, line: bytes) -> None:
+def append_line(file: int, line: bytes) -> None:
     """Writes one entry and waits until the disk has it."""
-    file.write(line)
-    file.flush()
-    os.fsync(file.fileno())
+    rest = memoryview(line)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+    os.fsync(file)
 
 
 class _Journalled:

@@ -86,7 +86,7 @@ def _arm(number: int, moment: str) -> None:
 def _arm_journal(number: int) -> None:
     original, count = journal.append_line, 0
 
-    def append(file: Any, line: bytes) -> None:
+    def append(file: int, line: bytes) -> None:
         nonlocal count
         count += 1
         if count == number:
