@@ -7,11 +7,11 @@ with what follows, the merged token belongs to the completion.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from restrl.actions import finish
+from restrl.policy.packing import common_prefix
 from restrl.policy.prompting import FENCE, encode_prompt, encode_state, resolve_style
 from restrl.types import Problem, State
 
@@ -48,15 +48,8 @@ def encode_example(
         encode_state(State(example.problem, state.code + close, terminal=True), tokenizer, style)
         for state in example.states()
     ]
-    shared = min(_common_prefix(prompt, ids) for ids in whole)
+    shared = common_prefix([tuple(ids) for ids in (prompt, *whole)])
     return prompt[:shared], [ids[shared:] for ids in whole]
-
-
-def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    for index, (a, b) in enumerate(zip(first, second, strict=False)):
-        if a != b:
-            return index
-    return min(len(first), len(second))
 
 
 def pair_row(prompt: list[int], completions: list[list[int]]) -> dict[str, Any]:

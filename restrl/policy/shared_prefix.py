@@ -109,24 +109,25 @@ class Sharing:
 
     def scores(self, layer: int, query_BKTD: torch.Tensor) -> torch.Tensor:
         """Returns the scores of the shared tokens, shape (B, K, Q * T, L), from scaled queries (B, K, Q * T, D)."""
-        keys = self.states.keys[layer]
-        num_groups, num_heads = keys.shape[:2]
-        tokens, size = query_BKTD.shape[2:]
-        grouped = query_BKTD.index_select(0, self._padded).view(num_groups, self._room, num_heads, tokens, size)
-        grouped = grouped.transpose(1, 2).reshape(num_groups, num_heads, self._room * tokens, size)
-        scores = torch.matmul(grouped, keys).add_(self.states.bias)
-        scores = scores.view(num_groups, num_heads, self._room, tokens, -1).transpose(1, 2)
-        return scores.reshape(num_groups * self._room, num_heads, tokens, -1).index_select(0, self._back)
+        return self._product(query_BKTD, self.states.keys[layer], self.states.bias)
 
     def mix(self, layer: int, probs_BKTL: torch.Tensor) -> torch.Tensor:
         """Returns the shared values weighted by (B, K, Q * T, L), shape (B, K, Q * T, D)."""
-        values = self.states.values[layer]
-        num_groups, num_heads = values.shape[:2]
-        tokens, length = probs_BKTL.shape[2:]
-        grouped = probs_BKTL.index_select(0, self._padded).view(num_groups, self._room, num_heads, tokens, length)
-        grouped = grouped.transpose(1, 2).reshape(num_groups, num_heads, self._room * tokens, length)
-        mixed = torch.matmul(grouped, values).view(num_groups, num_heads, self._room, tokens, -1).transpose(1, 2)
-        return mixed.reshape(num_groups * self._room, num_heads, tokens, -1).index_select(0, self._back)
+        return self._product(probs_BKTL, self.states.values[layer])
+
+    def _product(
+        self, rows_BKTX: torch.Tensor, shared_GKXY: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Multiplies every row by what its prefix shares, one matrix product a prefix; shape (B, K, Q * T, Y)."""
+        num_groups, num_heads = shared_GKXY.shape[:2]
+        tokens, size = rows_BKTX.shape[2:]
+        grouped = rows_BKTX.index_select(0, self._padded).view(num_groups, self._room, num_heads, tokens, size)
+        grouped = grouped.transpose(1, 2).reshape(num_groups, num_heads, self._room * tokens, size)
+        product = torch.matmul(grouped, shared_GKXY)
+        if bias is not None:
+            product.add_(bias)
+        product = product.view(num_groups, num_heads, self._room, tokens, -1).transpose(1, 2)
+        return product.reshape(num_groups * self._room, num_heads, tokens, -1).index_select(0, self._back)
 
 
 def attend(
